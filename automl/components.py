@@ -1,0 +1,177 @@
+"""Catalogues of components: name -> factory, with the factory's signature as the schema of its hyperparameters.
+
+A factory takes what the pipe supplies as positional parameters and its hyperparameters as keyword-only parameters
+with defaults. Nothing about a hyperparameter is written twice: the search space declares ranges, the factory names
+and defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union
+
+from automl.errors import ConfigError, did_you_mean
+from automl.values import Choice, Scalar
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """A keyword-only parameter of a factory.
+
+    Attributes:
+        allowed: The types that its annotation allows; empty when it is not annotated.
+        choices: The values of a `Literal` annotation; empty for others.
+    """
+
+    name: str
+    default: Scalar
+    allowed: tuple[type, ...] = ()
+    choices: tuple[Scalar, ...] = ()
+
+    def accepts(self, value: Scalar) -> bool:
+        """Returns whether `value` may be passed: an int passes for a float, a bool never for a number."""
+        if self.choices:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if not self.allowed:
+            return True
+        if isinstance(value, bool):
+            return bool in self.allowed
+        return isinstance(value, self.allowed) or (isinstance(value, int) and float in self.allowed)
+
+    def describe(self) -> str:
+        """Returns what is allowed, in words."""
+        if self.choices:
+            return "one of " + ", ".join(f"`{choice}`" for choice in self.choices)
+        return " or ".join(kind.__name__ if kind is not type(None) else "null" for kind in self.allowed) or "any value"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A registered factory.
+
+    Attributes:
+        traits: Facts about the component that the pipe acts on, each explained where it is read.
+    """
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    hyperparameters: Mapping[str, Hyperparameter]
+    traits: frozenset[str]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+
+class Catalogue:
+    """The components of one kind, by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._components: dict[str, Component] = {}
+
+    def add(self, name: str, factory: Callable[..., Any], traits: Iterable[str] = ()) -> None:
+        """Registers a factory.
+
+        Raises:
+            ConfigError: The name is taken by another factory, or the signature is not one of a component.
+        """
+        known = self._components.get(name)
+        if known is not None and known.factory is not factory:
+            raise ConfigError(
+                f"the {self.kind} `{name}` is registered twice, "
+                f"by {known.factory.__module__} and by {factory.__module__}",
+                remedy="Rename one of them.",
+            )
+        hyperparameters = _hyperparameters(self.kind, name, factory)
+        self._components[name] = Component(self.kind, name, factory, hyperparameters, frozenset(traits))
+
+    def __getitem__(self, name: str) -> Component:
+        try:
+            return self._components[name]
+        except KeyError:
+            raise ConfigError(f"unknown {self.kind} `{name}`", remedy=did_you_mean(name, self.names())) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._components
+
+    def __iter__(self) -> Iterator[Component]:
+        return iter(self._components.values())
+
+    def names(self) -> list[str]:
+        return sorted(self._components)
+
+    def build(self, choice: Choice, *supplied: Any) -> Any:
+        """Returns what the chosen factory makes of what the pipe supplies and the choice's hyperparameters."""
+        return self[choice.name].factory(*supplied, **choice.params)
+
+
+#: Kinds that are preprocessing stages, in the order in which an unordered mind would run them.
+STAGES = ("imputation", "encoding", "scaling", "resampling", "selection", "reduction")
+
+CATALOGUES: dict[str, Catalogue] = {
+    kind: Catalogue(kind) for kind in (*STAGES, "network", "optimizer", "schedule", "loss", "source")
+}
+
+
+def catalogue(kind: str) -> Catalogue:
+    """Returns the catalogue of a kind, such as `network` or `imputation`."""
+    if kind not in CATALOGUES:
+        raise ConfigError(f"unknown kind of component `{kind}`", remedy=did_you_mean(kind, list(CATALOGUES)))
+    return CATALOGUES[kind]
+
+
+def register(kind: str, *traits: str, name: str | None = None) -> Callable[[Factory], Factory]:
+    """Returns a decorator that registers a factory in the catalogue of `kind`, under its own name unless told.
+
+    Args:
+        kind: A preprocessing stage, `network`, `optimizer`, `schedule`, `loss` or `source`.
+        traits: Facts that the pipe acts on.
+        name: The component's name where the function's would shadow something.
+    """
+
+    def decorate(factory: Factory) -> Factory:
+        catalogue(kind).add(name or factory.__name__, factory, traits)
+        return factory
+
+    return decorate
+
+
+def _hyperparameters(kind: str, name: str, factory: Callable[..., Any]) -> dict[str, Hyperparameter]:
+    found = {}
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if parameter.default is inspect.Parameter.empty and kind != "source":
+            raise ConfigError(
+                f"the {kind} `{name}` has no default for `{parameter.name}`",
+                remedy="Give every keyword-only parameter a default, so that it can be trained untuned.",
+            )
+        allowed, choices = _allowed(_resolve(factory, parameter))
+        found[parameter.name] = Hyperparameter(parameter.name, parameter.default, allowed, choices)
+    return found
+
+
+def _resolve(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Returns a parameter's annotation as a type. One at a time: others may name what only type checkers import."""
+    target = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    alone = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    return typing.get_type_hints(alone, globalns=getattr(target, "__globals__", {}))[parameter.name]
+
+
+def _allowed(annotation: Any) -> tuple[tuple[type, ...], tuple[Scalar, ...]]:
+    """Returns (types, literal choices) of an annotation; both empty when it says nothing that can be checked."""
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return (), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return tuple(kind for kind in typing.get_args(annotation) if isinstance(kind, type)), ()
+    return ((annotation,), ()) if annotation in (bool, int, float, str) else ((), ())

@@ -1,0 +1,423 @@
+"""The values that travel through the pipe; nothing here computes, and nothing heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+Scalar = bool | int | float | str | None
+
+
+class Task(StrEnum):
+    """What is predicted."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+    @property
+    def is_classification(self) -> bool:
+        return self is not Task.REGRESSION
+
+
+class ColumnKind(StrEnum):
+    """What a column of the table means."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    BOOLEAN = "boolean"
+    DATETIME = "datetime"
+    TEXT = "text"
+    IDENTIFIER = "identifier"
+    CONSTANT = "constant"
+
+
+class Direction(StrEnum):
+    """Whether small or large values of a metric are better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a trial failed."""
+
+    ERROR = "error"
+    NAN = "nan"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One feature column as it was when the study began.
+
+    Attributes:
+        dtype: The pandas dtype's name, for messages and for the model's signature.
+    """
+
+    name: str
+    kind: ColumnKind
+    dtype: str
+    n_missing: int = 0
+    n_unique: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The column to predict. `classes` holds the labels in the order of the probability columns; empty in regression.
+
+    In a binary task the second class is the positive one.
+    """
+
+    name: str
+    task: Task
+    classes: tuple[Scalar, ...] = ()
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of a network's output: one logit or value, or one logit a class from three classes on."""
+        return len(self.classes) if self.task is Task.MULTICLASS else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a table must look like to be trained on or predicted."""
+
+    columns: tuple[Column, ...]
+    target: Target
+
+    def names(self, *kinds: ColumnKind) -> list[str]:
+        """Returns the names of the columns of these kinds, in the table's order; of all columns without kinds."""
+        return [column.name for column in self.columns if not kinds or column.kind in kinds]
+
+    @property
+    def used(self) -> tuple[Column, ...]:
+        """The columns that a model sees: constants and identifiers carry nothing that generalises."""
+        return tuple(c for c in self.columns if c.kind not in (ColumnKind.CONSTANT, ColumnKind.IDENTIFIER))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Schema:
+        target = document["target"]
+        return cls(
+            columns=tuple(Column(**{**column, "kind": ColumnKind(column["kind"])}) for column in document["columns"]),
+            target=Target(target["name"], Task(target["task"]), tuple(target["classes"])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A table ready to be split.
+
+    Attributes:
+        features: One row per example, the feature columns only; (rows, columns).
+        target: Class positions (int64) or values (float64); (rows,).
+        schema: What the columns are.
+        digest: SHA-256 over names, types and values of features and target.
+        name: What the table is called in MLflow.
+        source: Where it came from, without secrets.
+        extra: Columns that steer the split (group, time) but are no features.
+        notes: Sentences about what was done to the table, to be shown and logged.
+    """
+
+    features: pd.DataFrame
+    target: NDArray[Any]
+    schema: Schema
+    digest: str
+    name: str
+    source: str
+    extra: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Row positions within the search part; (n_train,) and (n_val,)."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Row positions of the whole table, drawn once per study.
+
+    Attributes:
+        search: Rows that the search may see; (n_search,).
+        test: Rows that only the end of the study sees; (n_test,), may be empty.
+        folds: Positions *within* `search`.
+        digest: SHA-256 over all of them.
+    """
+
+    search: NDArray[np.int64]
+    test: NDArray[np.int64]
+    folds: tuple[Fold, ...]
+    digest: str
+
+
+# --- what a network sees -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """One block of inputs.
+
+    Attributes:
+        kind: `numeric` or `categorical`.
+        shape: Shape of one example, without the batch; (columns,).
+        cardinalities: Number of codes of each categorical column, code 0 being "unknown"; empty for numeric.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    cardinalities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a network is told about its inputs: block name -> what is in it. A block without columns is absent."""
+
+    blocks: Mapping[str, BlockSpec]
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: asdict(block) for name, block in self.blocks.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> InputSpec:
+        return cls(
+            {
+                name: BlockSpec(block["kind"], tuple(block["shape"]), tuple(block["cardinalities"]))
+                for name, block in document.items()
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """What a loss is told about the target of the training rows.
+
+    Attributes:
+        class_counts: Training rows of each class, after resampling; empty in regression.
+        mean, scale: Of the training rows' values in regression: a network predicts (value - mean) / scale.
+    """
+
+    task: Task
+    n_outputs: int
+    class_counts: tuple[int, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Arrays of one part of a fold.
+
+    Attributes:
+        inputs: Block name -> float32 (rows, columns) for numeric, int64 (rows, columns) for categorical.
+        target: int64 class positions, or float64 values in their own unit; (rows,).
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    target: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """A fold after preprocessing. There is no test part here: that test is unseen is structure, not promise."""
+
+    train: Part
+    val: Part
+    inputs: InputSpec
+    target: TargetSpec
+
+
+# --- what training is told and tells ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSettings:
+    """What of a training is not searched.
+
+    Attributes:
+        patience: Epochs without a better validation score after which training stops.
+        accelerator, precision: As Lightning's Trainer takes them.
+    """
+
+    max_epochs: int = 60
+    patience: int = 8
+    accelerator: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """One epoch of one training.
+
+    Attributes:
+        epoch: Counted from 0.
+        value: The objective on the validation rows after this epoch.
+        metrics: What else is known: `train_loss`, `val_loss`, `learning_rate`, `epoch_seconds`.
+    """
+
+    epoch: int
+    value: float
+    metrics: Mapping[str, float]
+
+
+# --- what is searched --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A component by name with its hyperparameters."""
+
+    name: str
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The choice made in one preprocessing stage."""
+
+    stage: str
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One sampled point of a search space: everything one training needs beside data and trainer."""
+
+    preprocessing: tuple[Step, ...]
+    network: Choice
+    optimizer: Choice
+    schedule: Choice
+    loss: Choice
+    batch_size: int
+
+    def choices(self) -> Iterator[tuple[str, Choice]]:
+        """Yields (dotted place, choice) in the order of the pipe."""
+        for step in self.preprocessing:
+            yield f"preprocessing.{step.stage}", step.choice
+        yield "network", self.network
+        yield "optimizer", self.optimizer
+        yield "schedule", self.schedule
+        yield "loss", self.loss
+
+    def flatten(self) -> dict[str, Scalar]:
+        """Returns the dotted names used in Optuna and MLflow alike, such as `network.mlp.depth`."""
+        flat: dict[str, Scalar] = {}
+        for place, choice in self.choices():
+            flat[place] = choice.name
+            flat.update({f"{place}.{choice.name}.{name}": value for name, value in choice.params.items()})
+        flat["batch_size"] = self.batch_size
+        return flat
+
+    @property
+    def digest(self) -> str:
+        """A hash that is equal for configurations that train the same model."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "preprocessing": [
+                {"stage": step.stage, "name": step.choice.name, "params": dict(step.choice.params)}
+                for step in self.preprocessing
+            ],
+            **{
+                place: {"name": choice.name, "params": dict(choice.params)}
+                for place, choice in self.choices()
+                if not place.startswith("preprocessing.")
+            },
+            "batch_size": self.batch_size,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Configuration:
+        return cls(
+            preprocessing=tuple(
+                Step(step["stage"], Choice(step["name"], step["params"])) for step in document["preprocessing"]
+            ),
+            batch_size=document["batch_size"],
+            **{
+                place: Choice(document[place]["name"], document[place]["params"])
+                for place in ("network", "optimizer", "schedule", "loss")
+            },
+        )
+
+
+# --- scores and results ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score that knows its direction.
+
+    Attributes:
+        needs: What `function(y_true, y_pred)` takes as `y_pred`: `probabilities` (rows, classes), `labels` (rows,)
+            class positions, or `values` (rows,).
+        low, high: Bounds, either of which may be infinite.
+    """
+
+    name: str
+    direction: Direction
+    tasks: frozenset[Task]
+    needs: str
+    low: float
+    high: float
+    function: Callable[[Any, Any], float]
+
+    @property
+    def worst(self) -> float:
+        return self.high if self.direction is Direction.MINIMIZE else self.low
+
+    def better(self, value: float, than: float) -> bool:
+        """Returns whether `value` is strictly better `than` the other."""
+        return value < than if self.direction is Direction.MINIMIZE else value > than
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """How one trial ended.
+
+    Attributes:
+        value: Score of the checkpoint that would ship, on the validation rows; None when there is none.
+        metrics: Every metric of the task on the validation rows.
+        seconds: Wall-clock time of the trial.
+        seen: Sentences about what preprocessing did to rows and columns.
+    """
+
+    number: int
+    state: TrialState
+    configuration: Configuration
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    n_epochs: int = 0
+    reason: Reason | None = None
+    message: str = ""
+    run_id: str | None = None
+    seen: tuple[str, ...] = ()
