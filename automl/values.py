@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from pathlib import Path
+
 Scalar = bool | int | float | str | None
 
 
@@ -278,7 +280,7 @@ class EpochReport:
     """One epoch of one training.
 
     Attributes:
-        epoch: Counted from 0.
+        epoch: Counted from 0; with folds it counts on through them.
         value: The objective on the validation rows after this epoch.
         metrics: What else is known: `train_loss`, `val_loss`, `learning_rate`, `epoch_seconds`.
     """
@@ -286,6 +288,7 @@ class EpochReport:
     epoch: int
     value: float
     metrics: Mapping[str, float]
+    fold: int = 0
 
 
 # --- what is searched --------------------------------------------------------------------------------------------
@@ -400,19 +403,56 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialTask:
+    """Everything a trial is told.
+
+    Attributes:
+        data: The study's data folder, of which only the search part is opened.
+        out: Folder for the trial's model and its validation predictions.
+        stop_at: `time.monotonic()` after which training stops with the best checkpoint so far; None: never.
+    """
+
+    configuration: Configuration
+    data: Path
+    out: Path
+    objective: str
+    settings: TrainerSettings
+    seed: int
+    stop_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a trial, or a reference model, comes to.
+
+    Attributes:
+        value: The objective on the validation rows, of the checkpoint that would ship.
+        metrics: Every metric of the task on the same rows.
+    """
+
+    value: float
+    metrics: Mapping[str, float]
+    n_epochs: int = 0
+    seconds: float = 0.0
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TrialResult:
     """How one trial ended.
 
     Attributes:
         value: Score of the checkpoint that would ship, on the validation rows; None when there is none.
         metrics: Every metric of the task on the validation rows.
+        configuration: None only when its worker died before it had sampled anything.
         seconds: Wall-clock time of the trial.
+        repeat_of: The trial that ran the same configuration before; this one was not trained.
         seen: Sentences about what preprocessing did to rows and columns.
     """
 
     number: int
     state: TrialState
-    configuration: Configuration
+    configuration: Configuration | None
     value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -420,4 +460,93 @@ class TrialResult:
     reason: Reason | None = None
     message: str = ""
     run_id: str | None = None
+    repeat_of: int | None = None
     seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceResult:
+    """How a reference model did: what the search has to beat.
+
+    Attributes:
+        value, test: The objective on the validation and on the test rows; None where there is none.
+        metrics: Every metric of the task on the validation rows.
+    """
+
+    name: str
+    value: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    test: float | None = None
+    seconds: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """What the end of a study found and wrote to its model folder.
+
+    Attributes:
+        members: (trial number, weight) of each member, heaviest first.
+        validation: The objective on the validation rows.
+        test: Every metric on the test rows; empty without a test part.
+        references: The objective on the test rows by reference model.
+    """
+
+    members: tuple[tuple[int, float], ...]
+    validation: float
+    test: Mapping[str, float]
+    references: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTask:
+    """Everything the end of a study is told.
+
+    Attributes:
+        candidates: (trial number, the trial's folder), best first.
+        references: Reference models to score on the test rows, by name.
+        out: Where the model folder is written.
+    """
+
+    data: Path
+    out: Path
+    objective: str
+    candidates: tuple[tuple[int, Path], ...]
+    ensemble: bool
+    references: tuple[str, ...]
+    seed: int
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """What a study came to.
+
+    Attributes:
+        status: `finished` when the budget is spent, `interrupted` when a person ended it before.
+        trials: Every trial that ended, by number.
+        seconds: Wall-clock seconds: `total`, `search`, `final`.
+        pending_sync: Events that have not reached MLflow yet.
+    """
+
+    study: str
+    status: str
+    metric: str
+    direction: Direction
+    trials: tuple[TrialResult, ...]
+    references: tuple[ReferenceResult, ...]
+    best: TrialResult
+    shipped: ShippedModel
+    seconds: Mapping[str, float]
+    experiment_id: str | None = None
+    run_id: str | None = None
+    model_uri: str | None = None
+    pending_sync: int = 0
+
+    @property
+    def test(self) -> float | None:
+        """The objective on the test rows, which were used this once."""
+        return self.shipped.test.get(self.metric)
+
+    def count(self, state: TrialState) -> int:
+        return sum(trial.state is state for trial in self.trials)

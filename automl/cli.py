@@ -1,0 +1,437 @@
+"""The command line: parse, call one function, print. Heavy imports stand inside the commands.
+
+stdout is data, stderr is progress and log. Exit codes: 0 done, 1 no trial succeeded, 2 usage, configuration or data,
+3 tracking or storage, 4 resources, 5 refused, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from automl.errors import AutomlError, ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from automl.study_spec import StudySpec
+
+app = typer.Typer(
+    name="automl",
+    help="Search preprocessing, network, optimizer and learning rate together; everything goes to MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."),
+]
+Plugin = Annotated[list[str], typer.Option("--plugin", help="A module that registers components; may be repeated.")]
+ModelArgument = Annotated[str, typer.Argument(help="A study, a run id, models:/NAME@alias, or a model folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+
+
+@app.command()
+def run(
+    study: Annotated[Path | None, typer.Argument(help="A study's YAML file.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    name: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time for everything, such as 90s, 10m, 2h.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; as many as cores.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+    tracking_uri: TrackingUri = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave nothing behind, in MLflow or on disk.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every trial.")] = False,
+) -> None:
+    """Run a study, or go on with it: automl run STUDY.yaml, or automl run --data FILE --target COLUMN."""
+    overrides = {
+        "name": ("--name", name),
+        "budget.time": ("--time", time),
+        "budget.trials": ("--trials", trials),
+        "seed": ("--seed", seed),
+        "search_space": ("--space", space),
+        "objective": ("--metric", metric),
+        "task": ("--task", task),
+    }
+    spec, base = _spec(study, data, target, overrides)
+    _run(spec, base, workers, plugin, tracking_uri, dry_run, as_json, quiet, verbose)
+
+
+@app.command()
+def resume(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    time: Annotated[str | None, typer.Option(help="New time for everything, earlier runs included.")] = None,
+    trials: Annotated[int | None, typer.Option(help="New number of trials, earlier ones included.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; as many as cores.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every trial.")] = False,
+) -> None:
+    """Go on with a study that was interrupted, or give it a larger budget."""
+    from automl import study_spec
+    from automl.study_folder import Prepared, existing, read_json
+
+    folder = existing(study)
+    overrides = {"budget.time": ("--time", time), "budget.trials": ("--trials", trials)}
+    spec = study_spec.build(read_json(folder.spec), where=str(folder.spec), overrides=_given(overrides))
+    base = Path(Prepared.from_json(read_json(folder.prepared)).base)
+    _run(spec, base, workers, plugin, tracking_uri, False, as_json, quiet, verbose)
+
+
+@app.command()
+def check(
+    study: Annotated[Path | None, typer.Argument(help="A study's YAML file.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Tell everything that is wrong with a study, or what it would work on; trains nothing."""
+    from automl import plugins, preparation, report
+
+    spec, base = _spec(study, data, target, {"search_space": ("--space", space)})
+    plugins.require(spec.plugins, plugins.load(plugin), where=str(study))
+    prepared = preparation.check(spec, base)
+    if as_json:
+        document = prepared.to_json()
+        report.print_json({"schema_version": 1, "study": spec.name, **document})
+        return
+    print(report.describe(spec, prepared))
+    for column in prepared.schema.columns:
+        print(f"  {column.name}: {column.kind}, {column.n_missing} missing, {column.n_unique} distinct")
+    for note in prepared.notes:
+        print(f"note: {note}")
+    print("nothing is wrong")
+
+
+@app.command()
+def studies(as_json: AsJson = False) -> None:
+    """List the studies of this folder."""
+    from automl import report, search, study_folder
+    from automl.values import TrialState
+
+    rows = []
+    for name in study_folder.names():
+        folder = study_folder.existing(name)
+        trials = search.look(folder, name)
+        document = study_folder.read_json(folder.result) if folder.result.is_file() else None
+        complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
+        rows.append(
+            {
+                "study": name,
+                "status": document["status"] if document else "running" if folder.is_locked() else "unfinished",
+                "trials": len(trials),
+                "complete": complete,
+                "metric": document["metric"]["name"] if document else None,
+                "validation": document["validation"] if document else None,
+                "test": document["test"] if document else None,
+            }
+        )
+    if as_json:
+        report.print_json({"schema_version": 1, "studies": rows})
+    elif not rows:
+        print(f"no studies under {study_folder.state_folder()}; begin one: automl run --data FILE --target COLUMN")
+    else:
+        cells = [[report.number(v) if isinstance(v, float) else v or "" for v in row.values()] for row in rows]
+        _print(report.table("studies", list(rows[0]), cells))
+
+
+@app.command()
+def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_json: AsJson = False) -> None:
+    """Show a study: leaderboard, references, the best configuration."""
+    from automl import report, search, study_folder
+    from automl import study as studies_
+
+    folder = study_folder.existing(study)
+    if not folder.result.is_file():
+        trials = search.look(folder, study)
+        raise ConfigError(
+            f"the study `{study}` has no result yet; {len(trials)} trials have ended",
+            remedy=f"Finish it: automl resume {study}",
+        )
+    document = study_folder.read_json(folder.result)
+    if as_json:
+        report.print_json(document)
+        return
+    _print(report.leaderboard_table(document))
+    best = document["best"]
+    _print(report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items()))
+    print("\n".join(report.summary_lines(document)))
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Argument(help="A table: csv, parquet, arrow or json lines.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet, .csv or .json file.")],
+    tracking_uri: TrackingUri = None,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Predict on a table: one row per row, in the same order."""
+    from automl import model_source, plugins, predictions, report
+
+    plugins.load(plugin)
+    with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
+        n_rows = predictions.predict_file(folder, data, output)
+    if as_json:
+        report.print_json({"schema_version": 1, "model": model, "rows": n_rows, "output": str(output)})
+    else:
+        print(f"{n_rows:,} rows written to {output}", file=sys.stderr)
+
+
+@app.command()
+def promote(
+    study: Annotated[str, typer.Argument(help="The study whose model is promoted.")],
+    model: Annotated[str, typer.Option(help="Name of the registered model.")],
+    alias: Annotated[str, typer.Option(help="Alias that moves to it.")] = "champion",
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a study's model and move the alias to it, if every gate opens."""
+    from automl import promotion, report
+    from automl.study_folder import existing
+    from automl.tracking.mlflow_tracker import MlflowTracker
+
+    evidence = promotion.promote(existing(study), model, alias, MlflowTracker(_tracking_uri(tracking_uri)))
+    if as_json:
+        report.print_json({"schema_version": 1, **evidence})
+    else:
+        for gate in evidence["gates"]:
+            print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['name']}: {gate['found']}")
+        print(f"models:/{model}@{alias} is version {evidence['version']}")
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="Name of the registered model.")],
+    alias: Annotated[str, typer.Option(help="Alias that moves back.")] = "champion",
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move an alias back to the version that had it before."""
+    from automl import promotion, report
+    from automl.tracking.mlflow_tracker import MlflowTracker
+
+    moved = promotion.rollback(model, alias, MlflowTracker(_tracking_uri(tracking_uri)))
+    if as_json:
+        report.print_json({"schema_version": 1, **moved})
+    else:
+        print(f"models:/{model}@{alias} is version {moved['version']} again (was {moved['previous']})")
+
+
+@app.command()
+def verify(model: ModelArgument, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+    """Check every file of a model against its manifest, then load it and predict a made-up row."""
+    from automl import model_source, report
+    from automl.predictor import verify_folder
+
+    with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
+        found = verify_folder(folder)
+    if as_json:
+        report.print_json({"schema_version": 1, "model": model, **found})
+    else:
+        print(f"{model}: {found['files']} files match the manifest {found['digest'][:12]}; it loads and predicts")
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder that does not exist yet.")],
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Copy a verified model folder: it needs neither the study nor MLflow's server."""
+    from automl import model_source
+
+    with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
+        model_source.copy_model(folder, output)
+    print(output)
+
+
+@app.command()
+def components(
+    kind: Annotated[str | None, typer.Argument(help="network, optimizer, imputation, metric, ...")] = None,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """List what a search space can name, with hyperparameters and defaults."""
+    from automl import listing, plugins, report
+
+    plugins.load(plugin)
+    rows = listing.components(kind)
+    if as_json:
+        report.print_json({"schema_version": 1, "components": rows})
+    else:
+        shown = [(row["kind"], row["name"], listing.parameters(row), row["summary"]) for row in rows]
+        _print(report.table("components", ("kind", "name", "hyperparameters", "what"), shown))
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="study or search_space")],
+) -> None:
+    """Print the JSON Schema of a file, for completion and checking in editors."""
+    from automl import report
+    from automl.errors import did_you_mean
+    from automl.search_space import SearchSpace
+    from automl.study_spec import StudySpec
+
+    models = {"study": StudySpec, "search_space": SearchSpace}
+    if what not in models:
+        raise ConfigError(f"there is no schema `{what}`", remedy=did_you_mean(what, list(models)))
+    report.print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **models[what].model_json_schema()})
+
+
+@app.command()
+def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+    """Send to MLflow what could not be sent before; safe to repeat."""
+    from automl import report, study_folder
+    from automl.errors import TrackingError
+    from automl.tracking.mlflow_tracker import MlflowTracker
+    from automl.tracking.spool import Mirror, Spool
+
+    tracker = MlflowTracker(_tracking_uri(tracking_uri))
+    pending, errors = {}, []
+    for name in study_folder.names():
+        mirror = Mirror(Spool(study_folder.existing(name).spool), tracker)
+        pending[name] = mirror.close(timeout_s=600)
+        if mirror.last_error is not None:
+            errors += mirror.last_error.problems
+    if as_json:
+        report.print_json({"schema_version": 1, "pending": pending})
+    else:
+        for name, n_pending in pending.items():
+            print(f"{name}: {f'{n_pending} events pending' if n_pending else 'everything has been sent'}")
+    if errors:
+        raise TrackingError(errors)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Open MLflow's own pages on the results, on this machine only."""
+    from automl.tracking.mlflow_tracker import serve_ui
+
+    serve_ui(_tracking_uri(tracking_uri), port)
+
+
+def main() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Abort:  # what Ctrl-C becomes outside a study
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AutomlError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `automl show x | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _spec(
+    study: Path | None, data: Path | None, target: str | None, overrides: Mapping[str, tuple[str, Any]]
+) -> tuple[StudySpec, Path]:
+    """Returns the study that the arguments describe, and the folder that its paths are relative to."""
+    from automl import study_spec
+    from automl.data import sources
+
+    if study is not None:
+        if data is not None or target is not None:
+            raise ConfigError("a study's file already names its data and target", where="--data, --target")
+        return study_spec.load(study, _given(overrides)), study.resolve().parent
+    if data is None or target is None:
+        raise ConfigError(
+            "nothing to run", remedy="Name a study's file, or a table: automl run --data FILE --target COLUMN"
+        )
+    source, params = sources.infer(data)
+    document = {
+        "version": 1,
+        "name": study_spec.name_for(data, target),
+        "data": {"source": source, "params": params, "target": target},
+    }
+    return study_spec.build(document, where="the command line", overrides=_given(overrides)), Path.cwd()
+
+
+def _run(
+    spec: StudySpec,
+    base: Path,
+    workers: int | None,
+    plugin: list[str],
+    tracking_uri: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Runs a study and shows what it came to; ends the process where that is not exit code 0."""
+    from automl import plugins, report
+    from automl import study as studies_
+
+    plugins.require(spec.plugins, plugins.named_modules(plugin), where=spec.name)
+    options = studies_.RunOptions(
+        workers=workers or os.cpu_count() or 1,
+        tracking_uri=_tracking_uri(tracking_uri),
+        plugins=tuple(plugin),
+        dry_run=dry_run,
+    )
+    try:
+        with report.Terminal(quiet=quiet, verbose=verbose) as terminal:
+            result = studies_.run_study(spec, base, options, terminal, report.markdown)
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
+        sys.exit(130)
+    except studies_.Terminated:
+        print(f"ended; go on with it: automl resume {spec.name}", file=sys.stderr)
+        sys.exit(143)
+    document = studies_.result_to_json(result)
+    if as_json:
+        report.print_json(document)
+    else:
+        _print(report.leaderboard_table(document))
+        print("\n".join(report.summary_lines(document)))
+    if result.status == "interrupted":
+        print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _given(overrides: Mapping[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
+    return {path: (flag, value) for path, (flag, value) in overrides.items() if value is not None}
+
+
+def _tracking_uri(flag: str | None) -> str:
+    from automl.tracking.tracker import default_tracking_uri
+
+    return default_tracking_uri(flag)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,117 @@
+"""What must be true of a table before anything can be learned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+from pandas.api import types
+
+from automl.errors import DataError, Problem, did_you_mean
+
+#: Rows with a target below which training, validation and test parts mean nothing.
+MIN_ROWS = 10
+
+_UNUSABLE = (list, tuple, dict, set, bytes, complex)
+
+
+def check(
+    frame: pd.DataFrame, *, target: str, split_columns: Sequence[str] = (), named_columns: Iterable[str] = ()
+) -> None:
+    """Checks a table, telling everything that is wrong with it at once.
+
+    Args:
+        frame: Features, target and split columns.
+        target: Column to predict.
+        split_columns: Columns that steer the split and are no features.
+        named_columns: Other columns that a study names.
+
+    Raises:
+        DataError: There is something wrong, each thing with a remedy.
+    """
+    problems = list(_problems_of_names(frame))
+    if not problems:  # the others need to tell columns apart
+        problems = [
+            *_problems_of_target(frame, target),
+            *_problems_of_features(frame, target, split_columns),
+            *_unknown(frame, [*split_columns, *named_columns]),
+        ]
+    if problems:
+        raise DataError(problems)
+
+
+def _problems_of_names(frame: pd.DataFrame) -> Iterator[Problem]:
+    others = [name for name in frame.columns if not isinstance(name, str)]
+    if others:
+        yield Problem(
+            f"column names must be strings, and {others[0]!r} is not",
+            remedy="Name the columns: frame.columns = frame.columns.astype(str).",
+        )
+    repeated = list(dict.fromkeys(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        names = ", ".join(f"`{name}`" for name in repeated)
+        yield Problem(f"several columns have the same name: {names}", remedy="Give each its own name.")
+
+
+def _problems_of_target(frame: pd.DataFrame, target: str) -> Iterator[Problem]:
+    if target not in frame.columns:
+        yield Problem(f"there is no column `{target}` to predict", remedy=did_you_mean(target, list(frame.columns)))
+        if len(frame) < MIN_ROWS:
+            yield _too_few(len(frame), "")
+        return
+    column = frame[target]
+    n_rows = int(column.notna().sum())
+    if len(frame) >= MIN_ROWS and n_rows == 0:
+        yield Problem("every value is missing", f"`{target}`", "Choose another column to predict.")
+    elif n_rows < MIN_ROWS:
+        yield _too_few(n_rows, f" in which `{target}` is not missing" if n_rows < len(frame) else "")
+    unusable = _unusable(column)
+    if unusable is not None or types.is_datetime64_any_dtype(column):
+        found = unusable or "dates"
+        yield Problem(
+            f"{found} cannot be predicted", f"`{target}`", "Predict a number or a class: such as the days until then."
+        )
+    elif n_rows > 0 and column.nunique() == 1:
+        yield Problem(
+            f"every value is `{column.dropna().iloc[0]}`",
+            f"`{target}`",
+            "There must be two classes or different numbers to tell apart.",
+        )
+
+
+def _problems_of_features(frame: pd.DataFrame, target: str, split_columns: Sequence[str]) -> Iterator[Problem]:
+    features = [name for name in frame.columns if name != target and name not in split_columns]
+    if not features:
+        yield Problem(
+            "no column is left to predict from",
+            remedy="The table needs at least one column beside the target and those that steer the split.",
+        )
+    if target in split_columns:
+        yield Problem("the column to predict cannot steer the split", f"`{target}`", "Choose another column.")
+    for name in features:
+        unusable = _unusable(frame[name])
+        if unusable is not None:
+            yield Problem(
+                f"{unusable} cannot be learned from", f"`{name}`", "Spread them over columns, or drop the column."
+            )
+
+
+def _unknown(frame: pd.DataFrame, names: Iterable[str]) -> Iterator[Problem]:
+    for name in dict.fromkeys(names):
+        if name not in frame.columns:
+            yield Problem(f"there is no column `{name}`", remedy=did_you_mean(name, list(frame.columns)))
+
+
+def _too_few(n_rows: int, condition: str) -> Problem:
+    return Problem(f"the table has {n_rows} rows{condition}", remedy=f"At least {MIN_ROWS} are needed.")
+
+
+def _unusable(column: pd.Series) -> str | None:
+    """Returns what a column holds that is neither a number, a word, a truth value nor a date; None when all is well."""
+    if types.is_complex_dtype(column):
+        return "complex numbers"
+    if column.dtype != object:
+        return None
+    # An array in a cell comes from parquet's lists; naming numpy's type here would catch its scalars as well.
+    found = next((v for v in column if isinstance(v, _UNUSABLE) or getattr(v, "ndim", 0) > 0), None)
+    return None if found is None else f"values of type {type(found).__name__}"

@@ -1,0 +1,312 @@
+"""From a table as it was read to a `Dataset`: what the columns mean, what is predicted, and a digest of it all.
+
+`conform` is the one way into the canonical frame. It runs here when a study begins and again whenever a shipped
+model predicts, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from automl.data.checks import check
+from automl.data.columns import canonical, infer_kind
+from automl.errors import ConfigError, DataError, Problem, did_you_mean
+from automl.values import Column, ColumnKind, Dataset, Scalar, Schema, Target, Task
+
+#: Distinct whole numbers up to which they are taken for classes.
+_MAX_INTEGER_CLASSES = 20
+
+_EXPECTED = {
+    ColumnKind.NUMERIC: ("numbers", "Correct them or leave the cells empty."),
+    ColumnKind.BOOLEAN: ("truth values", "Write true or false, or leave the cells empty."),
+    ColumnKind.DATETIME: ("dates", "Write them as 2026-01-31 or 2026-01-31T12:00:00, or leave the cells empty."),
+}
+
+
+def make_dataset(
+    frame: pd.DataFrame,
+    *,
+    target: str,
+    task: str = "auto",
+    name: str,
+    source: str,
+    positive: Scalar = None,
+    kinds: Mapping[str, ColumnKind] | None = None,
+    split_columns: Sequence[str] = (),
+) -> Dataset:
+    """Returns a table ready to be split; rows without a target are left out, and notes tell so.
+
+    Args:
+        frame: Features, target and split columns; (rows, columns).
+        target: Column to predict.
+        task: A `Task`, or `auto` to infer it.
+        name: What the table is called in MLflow.
+        source: Where it came from, without secrets.
+        positive: The positive class of a binary task; by default the last one in order.
+        kinds: Kinds of columns where the inferred one would be wrong.
+        split_columns: Columns that steer the split and are no features.
+
+    Raises:
+        ConfigError: There is no such task.
+        DataError: Nothing can be learned from this table, or not this task.
+    """
+    kinds = kinds or {}
+    check(frame, target=target, split_columns=split_columns, named_columns=kinds)
+    has_target = frame[target].notna().to_numpy()
+    rows = frame.loc[has_target].reset_index(drop=True)
+    notes = []
+    if not has_target.all():
+        notes.append(f"Rows left out, since they have no value of `{target}`: {int((~has_target).sum())}.")
+
+    goal, y, target_notes = _read_target(rows[target], task, positive, had_missing=not has_target.all())
+    feature_names = [column for column in rows.columns if column != target and column not in split_columns]
+    columns = tuple(_describe_column(rows[column], kinds.get(column)) for column in feature_names)
+    schema = Schema(columns, goal)
+    notes += [*target_notes, *_notes_of_columns(rows, schema, kinds)]
+    if not schema.used:
+        raise DataError(
+            "no column is left to predict from: all are constant or identify rows",
+            remedy="Set the kind of a column that is neither, such as `kinds: {code: categorical}`.",
+        )
+    features, changes = conform(rows[feature_names], schema)
+    return Dataset(
+        features=features,
+        target=y,
+        schema=schema,
+        digest=_digest(features, y, goal),
+        name=name,
+        source=source,
+        extra=rows[list(split_columns)] if split_columns else None,
+        notes=(*notes, *changes),
+    )
+
+
+def conform(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns the canonical frame and notes on what was ignored or changed on the way.
+
+    It holds the columns that a model sees, in the schema's order: numeric and boolean as float64, datetime as
+    datetime64[us] (naive, UTC), categorical and text as `str`; what is missing is NaN or NaT, and so is an infinite
+    number. Rows and index stay as they are.
+
+    Args:
+        frame: At least the columns that the schema uses, in any order; (rows, columns).
+        schema: What the columns are.
+
+    Raises:
+        DataError: Columns are missing or occur twice, or hold values that are not of their kind. Rows are counted
+            from 1 in messages.
+    """
+    problems, notes, conformed = [], [], {}
+    occurrences = Counter(frame.columns)
+    known = {*schema.names(), schema.target.name}
+    unknown = [str(name) for name in occurrences if name not in known]
+    if unknown:
+        notes.append(f"Ignored, since the model does not know them: {_listed(unknown)}.")
+    for column in schema.used:
+        if occurrences[column.name] == 0:
+            remedy = did_you_mean(column.name, unknown)
+            problems.append(Problem(f"the column `{column.name}` is missing", remedy=remedy))
+            continue
+        if occurrences[column.name] > 1:
+            problems.append(Problem(f"the column `{column.name}` occurs several times", remedy="Keep one."))
+            continue
+        given = frame[column.name]
+        values = canonical(given, column.kind)
+        problem = _misfits(given, values, column)
+        if problem is not None:
+            problems.append(problem)
+        if column.kind is ColumnKind.NUMERIC and (n_infinite := int(np.isinf(values).sum())):
+            values = values.mask(np.isinf(values))
+            notes.append(f"Infinite values of `{column.name}` taken as missing: {n_infinite}.")
+        conformed[column.name] = values
+    if problems:
+        raise DataError(problems)
+    return pd.DataFrame(conformed, index=frame.index), tuple(notes)
+
+
+def _misfits(given: pd.Series, values: pd.Series, column: Column) -> Problem | None:
+    bad = (given.notna() & values.isna()).to_numpy()
+    if not bad.any():
+        return None
+    row = int(bad.argmax())
+    expected, remedy = _EXPECTED[column.kind]
+    found = f"{int(bad.sum())} of the values cannot be read as {expected}"
+    return Problem(f"{found}; the first is `{given.iloc[row]}` in row {row + 1}", f"`{column.name}`", remedy)
+
+
+# --- columns -----------------------------------------------------------------------------------------------------
+
+
+def _describe_column(values: pd.Series, kind: ColumnKind | None) -> Column:
+    finite = values.replace([np.inf, -np.inf], np.nan) if types.is_float_dtype(values) else values
+    return Column(
+        name=str(values.name),
+        kind=ColumnKind(kind) if kind else infer_kind(finite),
+        dtype=str(values.dtype),
+        n_missing=int(finite.isna().sum()),
+        n_unique=int(finite.nunique()),
+    )
+
+
+def _notes_of_columns(rows: pd.DataFrame, schema: Schema, kinds: Mapping[str, ColumnKind]) -> list[str]:
+    notes = []
+    constant = [column.name for column in schema.columns if column.kind is ColumnKind.CONSTANT]
+    if constant:
+        notes.append(f"Left out, since all rows are alike in them: {_listed(constant)}.")
+    identifiers = schema.names(ColumnKind.IDENTIFIER)
+    if identifiers:
+        notes.append(f"Left out, since they identify rows: {_listed(identifiers)}. Set their kind to use them.")
+    for column in schema.columns:
+        if column.name in kinds or not types.is_string_dtype(rows[column.name]):
+            continue
+        # A single `?` makes words of a whole column of numbers.
+        present = rows[column.name].dropna()
+        words = canonical(present, ColumnKind.NUMERIC).isna()
+        if 0 < words.sum() <= 0.1 * len(present):
+            notes.append(
+                f"`{column.name}` is taken as {column.kind}, since not all of its values are numbers: "
+                f"{int(words.sum())} are not, such as `{present[words].iloc[0]}`. Leave such cells empty."
+            )
+    return notes
+
+
+# --- the target --------------------------------------------------------------------------------------------------
+
+
+def infer_task(target: pd.Series, *, had_missing: bool = False) -> Task:
+    """Returns the task that the values of a target suggest.
+
+    Two distinct values are binary. Words are classes. Whole numbers are classes when they are few, close together
+    and repeat: 3 rows a class on average. Other numbers are regression.
+
+    Args:
+        target: Values without missing ones.
+        had_missing: Whether there were missing ones, for which whole numbers have become floats.
+    """
+    n_distinct = target.nunique()
+    if n_distinct == 2:
+        return Task.BINARY
+    if isinstance(target.dtype, pd.CategoricalDtype) or not _holds_numbers(target):
+        return Task.MULTICLASS
+    values = canonical(target, ColumnKind.NUMERIC)
+    whole = types.is_integer_dtype(target) or (had_missing and bool((values % 1 == 0).all()))
+    close = values.max() - values.min() < 2 * n_distinct
+    few = n_distinct <= _MAX_INTEGER_CLASSES and 3 * n_distinct <= len(values)
+    return Task.MULTICLASS if whole and close and few else Task.REGRESSION
+
+
+def _read_target(
+    values: pd.Series, task: str, positive: Scalar, *, had_missing: bool
+) -> tuple[Target, NDArray[Any], list[str]]:
+    """Returns what is predicted, its encoded values (rows,), and notes."""
+    name = str(values.name)
+    if task not in ("auto", *Task):
+        raise ConfigError(f"unknown task `{task}`", where="task", remedy=did_you_mean(task, ["auto", *Task]))
+    inferred = infer_task(values, had_missing=had_missing) if task == "auto" else Task(task)
+    if not inferred.is_classification:
+        if positive is not None:
+            raise DataError("a regression has no positive class", where=f"`{name}`", remedy="Leave out `positive`.")
+        return Target(name, inferred), _read_numbers(values), []
+    classes, y = _encode_classes(values, inferred, positive)
+    notes = []
+    if task == "auto" and inferred is Task.MULTICLASS and _holds_numbers(values):
+        notes.append(f"`{name}` is read as {len(classes)} classes; write `task: regression` to predict a number.")
+    counts = np.bincount(y)
+    single = [classes[position] for position in np.flatnonzero(counts == 1)]
+    if single:
+        notes.append(
+            f"Classes of `{name}` with a single row are trained on and never validated: {_listed(single)}. "
+            "Merge them with others or drop them."
+        )
+    return Target(name, inferred, classes), y, notes
+
+
+def _read_numbers(values: pd.Series) -> NDArray[np.float64]:
+    column = Column(str(values.name), ColumnKind.NUMERIC, str(values.dtype))
+    numbers = canonical(values, ColumnKind.NUMERIC)
+    problem = _misfits(values, numbers, column)
+    if problem is not None:
+        raise DataError(Problem(problem.message, problem.where, "A regression needs numbers; or set `task`."))
+    n_infinite = int(np.isinf(numbers).sum())
+    if n_infinite:
+        raise DataError(
+            f"{n_infinite} of the values are infinite", where=f"`{column.name}`", remedy="Correct or drop these rows."
+        )
+    return numbers.to_numpy()
+
+
+def _encode_classes(values: pd.Series, task: Task, positive: Scalar) -> tuple[tuple[Scalar, ...], NDArray[np.int64]]:
+    """Returns the sorted labels as Python values, the positive one last in a binary task, and positions (rows,)."""
+    where = f"`{values.name}`"
+    codes, uniques = pd.factorize(values)
+    labels = [_to_python(label) for label in uniques]
+    if len(labels) > len(values) / 2:
+        raise DataError(
+            f"{len(labels)} different values in {len(values)} rows are no classes",
+            where=where,
+            remedy="Choose another column; or, if these should be numbers, write `task: regression`.",
+        )
+    if (len(labels) == 2) is not (task is Task.BINARY):
+        fitting = Task.BINARY if len(labels) == 2 else Task.MULTICLASS
+        raise DataError(f"{len(labels)} classes are not {task}", where=where, remedy=f"Write `task: {fitting}`.")
+    order = sorted(range(len(labels)), key=lambda i: (isinstance(labels[i], str), labels[i]))
+    if positive is not None:
+        allowed = " or ".join(f"`{labels[i]}`" for i in order)
+        if task is not Task.BINARY:
+            raise DataError("only a binary task has a positive class", where=where, remedy="Leave out `positive`.")
+        if positive not in labels:
+            raise DataError(
+                f"the positive class `{positive}` does not occur", where=where, remedy=f"Allowed: {allowed}."
+            )
+        order.sort(key=lambda i: labels[i] == positive)
+    position = np.argsort(order)
+    return tuple(labels[i] for i in order), position[codes].astype(np.int64)
+
+
+def _holds_numbers(values: pd.Series) -> bool:
+    return types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
+
+
+def _to_python(label: Any) -> Scalar:
+    """Returns a label as a Python value; whole floats, which missing values make of integers, as int."""
+    value = label.item() if isinstance(label, np.generic) else label
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+# --- the digest --------------------------------------------------------------------------------------------------
+
+
+def _digest(features: pd.DataFrame, y: NDArray[Any], target: Target) -> str:
+    """Returns a SHA-256 over names, types and values: of values, not of files, so that a csv can equal a parquet."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([target.name, target.task, target.classes, len(y)]).encode())
+    digest.update(y.astype(y.dtype.newbyteorder("<")).tobytes())
+    for name, column in features.items():
+        digest.update(json.dumps([name, str(column.dtype)]).encode())
+        if types.is_float_dtype(column):
+            numbers = column.to_numpy() + 0.0  # -0.0 equals 0.0
+            numbers[np.isnan(numbers)] = np.nan  # one of the many bit patterns
+            digest.update(numbers.astype("<f8").tobytes())
+        elif types.is_datetime64_any_dtype(column):
+            digest.update(column.to_numpy().astype("<i8").tobytes())
+        else:
+            codes, words = pd.factorize(column)
+            digest.update(codes.astype("<i8").tobytes())
+            digest.update(json.dumps(list(words)).encode())
+    return digest.hexdigest()
+
+
+def _listed(names: Sequence[Any], most: int = 10) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

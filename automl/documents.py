@@ -1,0 +1,180 @@
+"""Reading YAML files strictly, and telling everything that is wrong with one at once.
+
+YAML is read safely and as version 1.2: `1e-4` is a number, `no` is a word, a date is a word, and a key that stands
+twice is an error. PyYAML reads 1.1, so the resolvers are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from automl.errors import ConfigError, Problem, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 20_000  # counted with aliases expanded, so that a small file cannot describe a huge document
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader with the scalars of YAML 1.2's core schema and no duplicate keys."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` is not a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` stands twice, first on line {seen[key]}", key_node.start_mark
+                )
+            seen[key] = line
+        return super().construct_mapping(node, deep=deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first)
+    )
+# PyYAML builds integers with a leading zero as octal and floats with its own parser; the core schema means decimal.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def read_yaml(path: Path) -> Any:
+    """Returns the document in a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read, is too large, or is not one YAML document.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        siblings = sorted(sibling.name for sibling in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        raise ConfigError("no such file", where=str(path), remedy=did_you_mean(path.name, siblings)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"is {len(raw):,} bytes; at most {MAX_BYTES:,} are read", where=str(path))
+    try:
+        return parse_yaml(raw.decode("utf-8-sig"), where=str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
+
+
+def parse_yaml(text: str, *, where: str) -> Any:
+    """Returns the document that `text` holds; `where` is what errors call it."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()  # type: ignore[no-untyped-call]
+        if node is None:
+            raise ConfigError("is empty", where=where)
+        _count(node, 0, where)
+        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise ConfigError(str(error.problem or error.context), where=place) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(error).splitlines()[0], where=where) from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def _count(node: yaml.Node, total: int, where: str, depth: int = 0) -> int:
+    """Returns the number of nodes with aliases expanded, and refuses a document that grows too large or too deep."""
+    total += 1
+    if total > MAX_NODES or depth > 50:
+        raise ConfigError("describes a document too large or too deep to be a study", where=where)
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for part in child if isinstance(child, tuple) else (child,):
+                total = _count(part, total, where, depth + 1)
+    return total
+
+
+def validate(model: type[Model], document: Any, *, where: str, flags: Mapping[str, str] | None = None) -> Model:
+    """Returns `document` as a model.
+
+    Args:
+        where: The file's name for messages.
+        flags: Dotted paths that a command-line flag has set -> that flag; such errors name the flag, not the file.
+
+    Raises:
+        ConfigError: With one problem for each thing that is wrong.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigError("is not a mapping of keys to values", where=where)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(detail, model, where, flags or {}) for detail in error.errors(include_url=False)]
+        raise ConfigError(problems) from None
+
+
+def _problem(detail: ErrorDetails, model: type[BaseModel], where: str, flags: Mapping[str, str]) -> Problem:
+    # Parts in angle brackets are tags of discriminated unions, which the file does not contain.
+    path = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("<"))]
+    dotted = ".".join(str(part) for part in path)
+    place = flags.get(dotted) or (f"{where}: {dotted}" if dotted else where)
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _keys(model, path[:-1])
+        return Problem(f"unknown key `{path[-1]}`", place, did_you_mean(str(path[-1]), known))
+    if kind == "missing":
+        return Problem("is missing", place, "Add it.")
+    found = detail["input"]
+    shown = f"found `{found}`" if isinstance(found, (str, int, float, bool)) or found is None else "found " + _kind(found)
+    if kind in ("literal_error", "enum"):
+        allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return Problem(
+            f"{shown}; allowed: {', '.join(f'`{one}`' for one in allowed)}",
+            place,
+            did_you_mean(str(found), allowed) if isinstance(found, str) else "",
+        )
+    if kind == "value_error":
+        return Problem(str(context["error"]), place.removesuffix(".value"))
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return Problem(f"{shown}; {message}", place)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, Sequence) else type(value).__name__
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """Returns the keys allowed at a path within a model; of a union, those of every member."""
+    models = [model]
+    for part in path:
+        fields = [one.model_fields[part] for one in models if isinstance(part, str) and part in one.model_fields]
+        # A part that is no field is a position in a list or a key of a free mapping.
+        models = [inner for field in fields for inner in _models(field.annotation)] if fields else models
+    return list(dict.fromkeys(name for one in models for name in one.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the models named anywhere in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]

@@ -1,0 +1,219 @@
+"""Runs one function in a process of its own: messages up, stop down, limits held from outside.
+
+Processes come from a fork server that has torch, Lightning and scikit-learn loaded already, so a fresh one costs
+milliseconds. Memory and crashes of the function are its process's own; when the process that started it dies, it
+ends too.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import psutil
+
+from automl.errors import AutomlError
+
+#: Loaded once by the fork server.
+PRELOAD = "automl.preload"
+#: Seconds between two looks at a process's memory.
+MEMORY_CHECK_S = 0.5
+
+_ENVIRONMENT = {
+    # A process per core and a thread per process: two threads on small work are slower than one, and spinning
+    # OpenMP threads on a busy machine are far slower.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an isolated call has no result.
+
+    Attributes:
+        kind: `error` (it raised), `crash` (the process died), `timeout` or `memory` (a limit was held).
+        error: What it raised, when it can be told as one of our errors.
+        detail: A sentence, or the traceback of a raised error.
+    """
+
+    kind: str
+    message: str
+    error: AutomlError | None = None
+    detail: str = ""
+
+
+class Caller:
+    """The child's end: how an isolated function talks to who called it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stop = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        """Sends one picklable message up."""
+        self._connection.send(("message", message))
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether the caller wants the function to return early."""
+        return self._stop.is_set()
+
+    def _listen(self) -> None:
+        try:
+            while self._connection.recv() == "stop":
+                self._stop.set()
+        except (EOFError, OSError):
+            os._exit(1)  # who called is gone; nobody waits for the result
+
+
+class IsolatedCall:
+    """One running call of `function(caller, *arguments)` in a process of its own."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        time_limit_s: float | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
+        context = _context()
+        self._connection, theirs = context.Pipe()
+        self.process = context.Process(target=_run, args=(theirs, function, arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.started = time.monotonic()
+        self.result: Any = None
+        self.failure: Failure | None = None
+        self.done = False
+        self._deadline = self.started + time_limit_s if time_limit_s else None
+        self._memory_limit = memory_limit
+        self._next_memory_check = self.started
+
+    def poll(self) -> list[Any]:
+        """Returns the messages that have come since the last look, and updates `done`, `result` and `failure`."""
+        messages = []
+        try:
+            while not self.done and self._connection.poll():
+                kind, content = self._connection.recv()
+                if kind == "message":
+                    messages.append(content)
+                else:
+                    self._end(*((content, None) if kind == "result" else (None, content)))
+        except (EOFError, OSError):
+            self.process.join()
+            self._end(None, Failure("crash", _death(self.process.exitcode)))
+        if not self.done:
+            self._hold_limits()
+        return messages
+
+    def stop(self) -> None:
+        """Asks the function to return early."""
+        if not self.done:
+            try:
+                self._connection.send("stop")
+            except OSError:
+                pass  # it has just ended; `poll` will tell
+
+    def kill(self, failure: Failure | None = None) -> None:
+        """Ends the process now."""
+        if not self.done:
+            self._end(None, failure or Failure("crash", "was ended by the study"))
+
+    def wait(self, on_message: Callable[[Any], None] = lambda message: None) -> Any:
+        """Returns the function's result once there is one.
+
+        Raises:
+            AutomlError: What the function raised.
+            RuntimeError: It raised something else, or its process died.
+        """
+        while not self.done:
+            wait([self._connection], timeout=MEMORY_CHECK_S)
+            for message in self.poll():
+                on_message(message)
+        if self.failure is None:
+            return self.result
+        if self.failure.error is not None:
+            raise self.failure.error
+        raise RuntimeError(f"{self.failure.message}\n{self.failure.detail}")
+
+    def fileno(self) -> int:
+        """What `multiprocessing.connection.wait` waits on."""
+        return self._connection.fileno()
+
+    def _hold_limits(self) -> None:
+        now = time.monotonic()
+        if self._deadline is not None and now > self._deadline:
+            self.kill(Failure("timeout", f"ran past its limit of {self._deadline - self.started:.0f} s"))
+        elif self._memory_limit is not None and now >= self._next_memory_check:
+            self._next_memory_check = now + MEMORY_CHECK_S
+            if (used := _private_bytes(self.process.pid)) > self._memory_limit:
+                self.kill(Failure("memory", f"used {used / 1e6:,.0f} MB of its {self._memory_limit / 1e6:,.0f} MB"))
+
+    def _end(self, result: Any, failure: Failure | None) -> None:
+        self.done, self.result, self.failure = True, result, failure
+        if failure is not None and self.process.is_alive():
+            self.process.kill()
+        self._connection.close()
+        self.process.join()
+
+
+def wait_any(calls: Sequence[IsolatedCall], timeout_s: float) -> None:
+    """Waits until one of the calls has something to tell, at most `timeout_s`."""
+    wait(list(calls), timeout=timeout_s)
+
+
+def warm_up() -> None:
+    """Starts the fork server in the background, so that its imports run beside the caller's own work."""
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    context = _context()
+    threading.Thread(target=context.Process(target=os.getpid, daemon=True).start, daemon=True).start()
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOAD])
+    return context
+
+
+def _run(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # Ctrl-C reaches every process of the terminal; what to do about it is for the caller alone to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    caller = Caller(connection)
+    try:
+        outcome = ("result", function(caller, *arguments))
+    except MemoryError as error:
+        outcome = ("failure", Failure("memory", f"ran out of memory: {error}"))
+    except AutomlError as error:
+        outcome = ("failure", Failure("error", str(error), error))
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        kind = "memory" if "not enough memory" in message else "error"  # torch's CPU allocator raises RuntimeError
+        outcome = ("failure", Failure(kind, message, None, traceback.format_exc()))
+    connection.send(outcome)
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"its process was ended by {signal.Signals(-exit_code).name}"
+    return f"its process ended with exit code {exit_code}"
+
+
+def _private_bytes(pid: int | None) -> int:
+    try:
+        info = psutil.Process(pid).memory_full_info()
+    except psutil.Error:
+        return 0
+    return int(info.uss)

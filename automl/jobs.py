@@ -1,0 +1,50 @@
+"""What runs in processes of its own. Each function imports its module there: the launcher never loads torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from automl.isolation import Caller
+from automl.study_folder import Prepared, StudyFolder
+from automl.study_spec import StudySpec
+from automl.values import EpochReport, FinalTask, Scored, ShippedModel, TrialTask
+
+#: What a search has to beat, weakest first.
+REFERENCES = ("dummy", "linear", "boosting")
+
+
+def prepare(
+    caller: Caller, spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tuple[str, ...]
+) -> Prepared:
+    """Calls `preparation.prepare`."""
+    from automl import preparation
+
+    return preparation.prepare(spec, base, folder, plugin_names)
+
+
+def trial(caller: Caller, task: TrialTask, plugin_names: tuple[str, ...]) -> Scored:
+    """Calls `trial.run_trial`: epochs go up the pipe, a stop comes down."""
+    from automl import plugins
+    from automl.trial import run_trial
+
+    plugins.load(plugin_names)
+
+    def report(epoch: EpochReport) -> bool:
+        caller.send(epoch)
+        return caller.asks_to_stop
+
+    return run_trial(task, report)
+
+
+def reference(caller: Caller, name: str, data: Path, out: Path, objective: str, seed: int) -> Scored:
+    """Calls `references.run_reference`."""
+    from automl import references
+
+    return references.run_reference(name, data, out, objective, seed)
+
+
+def finalise(caller: Caller, task: FinalTask) -> ShippedModel:
+    """Calls `finalise.finalise`."""
+    from automl import finalise as final
+
+    return final.finalise(task)

@@ -1,0 +1,63 @@
+"""Multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from automl.networks._inputs import Inputs
+
+if TYPE_CHECKING:
+    from automl.values import InputSpec
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+}
+_NORMALISATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+def mlp(
+    inputs: InputSpec,
+    n_outputs: int,
+    *,
+    depth: int = 3,
+    width: int = 256,
+    dropout: float = 0.1,
+    activation: Literal["relu", "gelu", "silu", "leaky_relu", "tanh"] = "relu",
+    normalisation: Literal["none", "batch", "layer"] = "batch",
+    embedding_size: int = 32,
+) -> nn.Module:
+    """Returns a multilayer perceptron over numeric columns and embedded categorical columns.
+
+    Each hidden layer is linear, normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167; Ba et al. 2016, arXiv
+    1607.06450), activation, dropout. The network maps a dictionary of blocks to (batch, n_outputs).
+
+    Args:
+        inputs: What the blocks hold.
+        n_outputs: Number of logits or values per row.
+        depth: Number of hidden layers; 0 is a linear model.
+        width: Units of each hidden layer.
+        dropout: Share of the units that are dropped after each hidden layer.
+        activation: What follows the normalisation.
+        normalisation: What follows the linear map; `batch` cannot train on a batch of one row.
+        embedding_size: The largest width of a categorical column's embedding.
+    """
+    first = Inputs(inputs, embedding_size)
+    hidden = nn.Sequential()
+    n_in = first.width
+    for _ in range(depth):
+        # Batch normalisation subtracts the mean, and any bias with it.
+        hidden.append(nn.Linear(n_in, width, bias=normalisation != "batch"))
+        if normalisation != "none":
+            hidden.append(_NORMALISATIONS[normalisation](width))
+        hidden.append(_ACTIVATIONS[activation]())
+        if dropout:
+            hidden.append(nn.Dropout(dropout))
+        n_in = width
+    return nn.Sequential(OrderedDict(inputs=first, hidden=hidden, output=nn.Linear(n_in, n_outputs)))

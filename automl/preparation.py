@@ -1,0 +1,148 @@
+"""Before the first trial: reads the table, checks everything that can be wrong, draws the splits, stores the parts."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from automl import metrics, plugins, search_space
+from automl.components import CATALOGUES
+from automl.data import sources, storage
+from automl.data.dataset import make_dataset
+from automl.data.splits import split
+from automl.errors import AutomlError, ConfigError, DataError, Problem
+from automl.preprocessing.preprocessing import Preprocessing
+from automl.study_folder import Prepared, StudyFolder, read_json, write_json
+from automl.study_spec import StudySpec
+from automl.values import Dataset, Splits
+
+
+def check(spec: StudySpec, base: Path) -> Prepared:
+    """Returns what a study would work on; writes nothing.
+
+    Raises:
+        ConfigError, DataError: With everything that is wrong with components, space and data, all at once.
+    """
+    return _resolve(spec, base)[0]
+
+
+def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tuple[str, ...] = ()) -> Prepared:
+    """Returns what a study works on, after storing its parts and itself in the study's folder.
+
+    Args:
+        base: The folder that paths in the study are relative to.
+
+    Raises:
+        ConfigError, DataError: With everything that is wrong, all at once.
+    """
+    plugins.load(plugin_names)
+    prepared, dataset, splits = _resolve(spec, base)
+    if folder.prepared.is_file():
+        stored = Prepared.from_json(read_json(folder.prepared))
+        _check_same_data(stored, prepared, spec.name)
+        prepared = replace(prepared, key=stored.key)
+    storage.store(dataset, splits, folder.data)
+    write_json(folder.prepared, prepared.to_json())
+    write_json(folder.spec, spec.model_dump(mode="json"))
+    return prepared
+
+
+def _check_same_data(stored: Prepared, found: Prepared, name: str) -> None:
+    differences = [
+        f"{what} changed"
+        for what, old, new in (
+            ("the table", stored.data_digest, found.data_digest),
+            ("the split", stored.split_digest, found.split_digest),
+            ("the search space", stored.space, found.space),
+        )
+        if old != new
+    ]
+    if differences:
+        raise ConfigError(
+            f"the study `{name}` cannot go on: {' and '.join(differences)} since it began",
+            remedy="Its trials cannot be compared with new ones. Start another study with `--name NEW`.",
+        )
+
+
+def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
+    problems: list[Problem] = []
+    space, where = None, spec.search_space
+    if spec.search_space != "auto":  # a wrong space is told together with wrong data
+        try:
+            path = search_space.find(spec.search_space, base)
+            space, where = search_space.load(path), str(path)
+            problems += space.check(CATALOGUES, where=where)
+        except ConfigError as error:
+            problems += error.problems
+    dataset = None
+    try:
+        dataset = _read(spec, base)
+        metric_name = metrics.default_metric(dataset.schema.target.task).name
+        if spec.objective != "auto":
+            metric_name = metrics.metric(spec.objective, dataset.schema.target.task).name
+    except AutomlError as error:
+        problems += error.problems
+    if problems or dataset is None:
+        raise (DataError if dataset is None and space is not None else ConfigError)(problems)
+    schema = dataset.schema
+    if space is None:
+        path = search_space.auto(schema)
+        space, where = search_space.load(path), str(path)
+    space, space_notes = space.for_data(schema)
+    problems = space.check(CATALOGUES, where=where)
+    problems += Preprocessing.check([(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where)
+    if problems:
+        raise ConfigError(problems)
+    splits = _split(spec, dataset)
+    metric = metrics.metric(metric_name, schema.target.task)
+    prepared = Prepared(
+        schema=schema,
+        objective=metric.name,
+        key=uuid.uuid4().hex,
+        direction=metric.direction,
+        space=space,
+        space_name=path.stem,
+        defaults=space.defaults(CATALOGUES),
+        source=dataset.source,
+        base=str(base),
+        data_digest=dataset.digest,
+        split_digest=splits.digest,
+        n_search=len(splits.search),
+        n_train=len(splits.folds[0].train),
+        n_val=len(splits.folds[0].val),
+        n_test=len(splits.test),
+        n_folds=len(splits.folds),
+        notes=(*dataset.notes, *space_notes),
+    )
+    return prepared, dataset, splits
+
+
+def _read(spec: StudySpec, base: Path) -> Dataset:
+    frame = sources.read(spec.data.source, spec.data.params, base)
+    column = spec.validation.column
+    return make_dataset(
+        frame,
+        target=spec.data.target,
+        task=spec.task,
+        name=spec.name,
+        source=sources.describe(spec.data.source, spec.data.params),
+        positive=spec.data.positive,
+        kinds=spec.data.kinds,
+        split_columns=[column] if column else [],
+    )
+
+
+def _split(spec: StudySpec, dataset: Dataset) -> Splits:
+    cut = spec.validation
+    return split(
+        dataset,
+        strategy="kfold" if cut.folds else "holdout",
+        size=cut.size,
+        test_size=cut.test_size,
+        n_folds=cut.folds or 5,
+        group=cut.column if cut.strategy == "group" else None,
+        time=cut.column if cut.strategy == "time" else None,
+        gap=cut.gap,
+        seed=spec.seed,
+    )

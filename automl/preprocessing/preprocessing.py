@@ -1,0 +1,439 @@
+"""The walk: fits the chosen steps on the training rows, one after the other, and repeats them on any other rows.
+
+The rows travel as *blocks*: `numeric` (float64 with NaN: numbers, booleans, the parts of dates, what texts became) and
+`categorical` (strings until they are encoded, int64 codes from then on). What a stage reads and writes:
+
+| stage      | reads       | writes                                                      |
+| ---------- | ----------- | ----------------------------------------------------------- |
+| imputation | numeric     | numeric, and categorical with the trait `fills_categories`  |
+| encoding   | categorical | numeric, or categorical with the trait `categorical_output` |
+| scaling    | numeric     | numeric                                                     |
+| resampling | both        | other training rows of both; nothing at prediction          |
+| selection  | numeric     | numeric, fewer columns                                      |
+| reduction  | numeric     | numeric, fewer columns                                      |
+
+A step is what a registered factory `factory(task, *, hyperparameters)` returns: a scikit-learn transformer, an
+imbalanced-learn sampler, something that is both (it drops training rows and fills others), or None for "leave it as it
+is". What a step wants people to know it keeps in an attribute `notes_`.
+
+Traits of a step:
+
+* `fills_categories` (imputation): a missing category gets the column's most frequent one; otherwise "missing" is a
+  level like any other.
+* `categorical_output` (encoding): the result is codes from 1 on, 0 for unknown, to be embedded by the network.
+* `synthesises_numeric` (resampling): makes up rows of numbers, so that no categorical column may be left.
+* `picks_rows`, `synthesises_mixed` (resampling): repeats or leaves out rows, or makes up rows of numbers and codes;
+  works with whatever columns there are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
+
+from automl.components import STAGES, Component, catalogue
+from automl.errors import ConfigError, DataError, Problem, did_you_mean
+from automl.preprocessing import encoding, imputation, reduction, resampling, scaling, selection  # noqa: F401  register
+from automl.preprocessing.saving import read, write
+from automl.values import BlockSpec, Choice, ColumnKind, InputSpec, Schema, Step, Task
+
+Blocks = dict[str, NDArray[Any]]
+
+NUMERIC, CATEGORICAL = "numeric", "categorical"
+
+#: The level that a missing category is.
+MISSING = "<missing>"
+
+#: Numbers are cut here on their way in: what lies beyond float32 was not measured.
+MAX_INPUT = float(np.finfo(np.float32).max)
+
+#: Numbers are cut here on their way out, so that a network may square them and add up a million of them in float32.
+MAX_OUTPUT = 1e15
+
+#: What runs where the steps do not say otherwise: no network takes missing numbers or strings.
+NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
+
+#: Stages that must have run before a stage.
+BEFORE = {"resampling": ("imputation", "encoding"), "selection": ("imputation",), "reduction": ("imputation",)}
+
+#: Warnings of scikit-learn that tell of what is intended, or of columns without any variance.
+EXPECTED_WARNINGS = (
+    r"n_quantiles .* is greater than the total number of samples",
+    r"\[IterativeImputer\] Early stopping criterion not reached",
+    r"Number of distinct clusters",
+    r"invalid value encountered in",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedStep:
+    """A fitted transformer with the blocks that it reads and writes."""
+
+    source: str
+    destination: str
+    transformer: Any
+
+    def apply(self, blocks: Blocks) -> Blocks:
+        """Returns the blocks with the transformer's result in place of what it read."""
+        return self.put(blocks, self.transformer.transform(blocks[self.source])) if self.source in blocks else blocks
+
+    def put(self, blocks: Blocks, result: NDArray[Any]) -> Blocks:
+        """Returns the blocks with `result` in place of the source; a block without columns is absent."""
+        kept = {name: block for name, block in blocks.items() if name != self.source}
+        if self.destination in kept:
+            result = np.hstack([kept[self.destination], result])
+        return kept | {self.destination: result} if result.shape[1] else kept
+
+
+class Preprocessing:
+    """The steps of a configuration, to be fitted on the training rows of one fold.
+
+    Where the steps lack an imputation, `median` runs first; where they lack an encoding, `ordinal` runs after the
+    imputation. Dates and texts become numbers before all steps: a date its days since 1970, year, month, day of the
+    month, day of the week and hour; a text 64 directions of its TF-IDF weights.
+
+    Args:
+        steps: In the order in which they run.
+        schema: Of the canonical frame: numbers and booleans as float64, dates as datetime64, the others as strings.
+        seed: Of everything that is drawn at random.
+
+    Attributes:
+        inputs: What a network is told, known after fitting.
+        notes: Sentences about what fitting did to rows and columns.
+
+    Raises:
+        ConfigError: The steps cannot work together on such a table.
+    """
+
+    def __init__(self, steps: Sequence[Step], schema: Schema, *, seed: int) -> None:
+        problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema)
+        if problems:
+            raise ConfigError(problems)
+        self.steps = _complete(steps)
+        self.schema = schema
+        self.seed = seed
+        self.inputs = InputSpec({})
+        self.notes: tuple[str, ...] = ()
+        self._fitted: list[FittedStep] = []
+        self._cardinalities: tuple[int, ...] = ()
+
+    @staticmethod
+    def check(
+        stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, *, where: str = "preprocessing"
+    ) -> list[Problem]:
+        """Returns what cannot work, so that it is told before the first trial.
+
+        Args:
+            stages: (stage, names of its options) in the order in which they would run.
+            schema: Of the table.
+            where: Dotted path of the stages, for the problems' places.
+        """
+        return list(_problems(stages, schema, where))
+
+    def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
+        """Fits all steps on training rows, and returns these as a network takes them.
+
+        Args:
+            features: Canonical frame of the training rows and of no others; (rows, columns).
+            target: Class positions (int64) or values (float64); (rows,).
+
+        Returns:
+            Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`; and
+            the targets. Rows may have been dropped, repeated or made up.
+
+        Raises:
+            DataError: No row or no column is left to learn from.
+        """
+        if len(features) == 0:
+            raise DataError("there are no training rows")
+        self._fitted = []
+        notes: list[str] = []
+        blocks = _blocks(features, self.schema)
+        with _expected_warnings():
+            for name in self.schema.names(ColumnKind.TEXT):
+                step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
+                blocks = self._fit(step, blocks, target)
+                notes.append(f"text `{name}`: {encoding.TEXT_COLUMNS} numeric columns")
+            for chosen in self.steps:
+                n_before = _n_columns(blocks)
+                blocks, target, said = self._run(chosen, blocks, target)
+                n_after = _n_columns(blocks)
+                if n_before != n_after:
+                    said.append(f"{_tell(n_before)} became {_tell(n_after)}")
+                notes += [f"{chosen.stage} `{chosen.choice.name}`: {sentence}" for sentence in said]
+        self.notes = tuple(notes)
+        self.inputs = _describe(blocks, self._cardinalities)
+        return _finish(blocks), target
+
+    def transform(self, features: pd.DataFrame) -> Blocks:
+        """Returns any rows as a network takes them, neither their number nor their order changed.
+
+        Args:
+            features: Canonical frame; (rows, columns).
+
+        Returns:
+            Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`.
+        """
+        if len(features) == 0:
+            return {name: np.empty((0, *block.shape), _DTYPES[name]) for name, block in self.inputs.blocks.items()}
+        blocks = _blocks(features, self.schema)
+        for step in self._fitted:
+            blocks = step.apply(blocks)
+        return _finish(blocks)
+
+    def save(self, path: Path) -> None:
+        """Writes everything that `transform` needs to one skops file: no code, and no training rows."""
+        document = {
+            "steps": [{"stage": s.stage, "name": s.choice.name, "params": dict(s.choice.params)} for s in self.steps],
+            "seed": self.seed,
+            "inputs": self.inputs.to_json(),
+            "notes": list(self.notes),
+            "fitted": [
+                {"source": step.source, "destination": step.destination, "transformer": step.transformer}
+                for step in self._fitted
+            ],
+        }
+        write(document, path)
+
+    @classmethod
+    def load(cls, path: Path, schema: Schema) -> Preprocessing:
+        """Returns what was saved, ready to `transform`.
+
+        Raises:
+            RefusedError: The file is damaged, or holds types that are not trusted; nothing of it was built.
+        """
+        document = read(path)
+        steps = [Step(step["stage"], Choice(step["name"], step["params"])) for step in document["steps"]]
+        loaded = cls(steps, schema, seed=document["seed"])
+        loaded.inputs = InputSpec.from_json(document["inputs"])
+        loaded.notes = tuple(document["notes"])
+        loaded._fitted = [FittedStep(**step) for step in document["fitted"]]
+        return loaded
+
+    def _run(self, step: Step, blocks: Blocks, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any], list[str]]:
+        """Returns blocks and targets after a step that is fitted on them, and what the step has to tell."""
+        component = catalogue(step.stage)[step.choice.name]
+        built = component.factory(self.schema.target.task, **step.choice.params)
+        source = CATEGORICAL if step.stage == "encoding" else NUMERIC
+        if built is None:
+            return blocks, target, []
+        estimator, notes = _seeded(built, self.seed), []
+        if step.stage == "resampling" and len(np.unique(target)) < 2:
+            return blocks, target, ["the training rows have one class only and are left as they are"]
+        if hasattr(estimator, "fit_resample"):
+            before = target
+            seen = (NUMERIC,) if step.stage == "imputation" else (NUMERIC, CATEGORICAL)
+            blocks, target = _resample(estimator, blocks, target, seen)
+            if self.schema.target.task.is_classification and len(before) != len(target):
+                notes.append(f"class counts {self._counts(before)} became {self._counts(target)}")
+        if hasattr(estimator, "transform"):
+            destination = source if source == NUMERIC or "categorical_output" in component.traits else NUMERIC
+            blocks = self._fit(FittedStep(source, destination, estimator), blocks, target)
+            if source == destination == CATEGORICAL and CATEGORICAL in blocks:
+                # Now, while all rows are there: a code that resampling leaves out is met again at prediction.
+                self._cardinalities = tuple((blocks[CATEGORICAL].max(axis=0) + 1).tolist())
+        if "fills_categories" in component.traits:
+            filler = SimpleImputer(strategy="most_frequent", missing_values=MISSING, keep_empty_features=True)
+            blocks = self._fit(FittedStep(CATEGORICAL, CATEGORICAL, filler), blocks, target)
+        return blocks, target, [*notes, *getattr(estimator, "notes_", ())]
+
+    def _fit(self, step: FittedStep, blocks: Blocks, target: NDArray[Any]) -> Blocks:
+        """Returns the blocks after a transformer that is fitted on them and remembered."""
+        if step.source not in blocks:
+            return blocks
+        self._fitted.append(step)
+        # Not fit, then transform: a target encoding of the training rows is another one than that of new rows. A
+        # sampler that transforms as well is fitted by now.
+        if hasattr(step.transformer, "fit_resample"):
+            return step.apply(blocks)
+        return step.put(blocks, step.transformer.fit_transform(blocks[step.source], target))
+
+    def _counts(self, target: NDArray[np.int64]) -> str:
+        """Returns how many rows each class has, the classes by name."""
+        counts = np.bincount(target, minlength=len(self.schema.target.classes))
+        return ", ".join(f"{name}: {count}" for name, count in zip(self.schema.target.classes, counts, strict=True))
+
+
+# --- what cannot work --------------------------------------------------------------------------------------------
+
+
+def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where: str) -> Iterator[Problem]:
+    names = [stage for stage, _ in stages]
+    options: dict[str, list[Component]] = {}
+    for position, (stage, chosen) in enumerate(stages):
+        place = f"{where}.{position}"
+        if stage not in STAGES:
+            yield Problem(f"unknown stage `{stage}`", f"{place}.stage", did_you_mean(stage, STAGES))
+            continue
+        if stage in names[:position]:
+            yield Problem(f"the stage `{stage}` is there twice", f"{place}.stage", "Put the options into one stage.")
+        for missing in (name for name in BEFORE.get(stage, ()) if name in names[position:]):
+            yield Problem(
+                f"the stage `{stage}` runs before `{missing}`", f"{place}.stage", f"Write `{missing}` above `{stage}`."
+            )
+        known = catalogue(stage)
+        for index, name in enumerate(chosen):
+            if name not in known:
+                message, remedy = f"unknown {stage} `{name}`", did_you_mean(name, known.names())
+                yield Problem(message, f"{place}.options.{index}", remedy)
+        options.setdefault(stage, [known[name] for name in chosen if name in known])
+    place = f"{where}.{names.index('resampling')}" if "resampling" in options else where
+    yield from _resampling_problems(options, schema, place)
+    fillers = [c.name for c in options.get("imputation", ()) if "fills_categories" in c.traits]
+    if fillers and schema.names(ColumnKind.CATEGORICAL) and "encoding" in names[: names.index("imputation")]:
+        yield Problem(
+            f"the imputation `{fillers[0]}` would fill in categories, which are encoded before it",
+            f"{where}.{names.index('imputation')}.stage",
+            "Write `imputation` above `encoding`.",
+        )
+
+
+def _resampling_problems(options: Mapping[str, list[Component]], schema: Schema, place: str) -> Iterator[Problem]:
+    resamplers = [component for component in options.get("resampling", ()) if component.name != "none"]
+    if resamplers and not schema.target.task.is_classification:
+        yield Problem(
+            f"the resampling `{resamplers[0].name}` evens out classes, and `{schema.target.name}` is a number",
+            place,
+            "Leave the stage out.",
+        )
+    left = schema.names(ColumnKind.CATEGORICAL)
+    encoders = options.get("encoding") or [catalogue("encoding")[NEEDED["encoding"].name]]
+    keeping = [component.name for component in encoders if "categorical_output" in component.traits]
+    for resampler in resamplers:
+        if "synthesises_numeric" in resampler.traits and keeping and left:
+            shown = ", ".join(f"`{name}`" for name in left[:5]) + (f" and {len(left) - 5} more" if left[5:] else "")
+            yield Problem(
+                f"the resampling `{resampler.name}` makes up numbers only, and the encoding `{keeping[0]}` leaves "
+                f"categorical columns ({shown})",
+                place,
+                "Resample with `smotenc`, or encode with `onehot` or `target` only.",
+            )
+
+
+def _complete(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Returns the steps with those that no network can do without."""
+    complete = list(steps)
+    for stage, choice in NEEDED.items():
+        stages = [step.stage for step in complete]
+        if stage not in stages:
+            after = stages.index("imputation") + 1 if stage == "encoding" else 0
+            complete.insert(after, Step(stage, choice))
+    return tuple(complete)
+
+
+# --- from a frame to blocks, and from blocks to what a network takes -----------------------------------------------
+
+_DTYPES: dict[str, type[np.generic]] = {NUMERIC: np.float32, CATEGORICAL: np.int64}
+
+
+def _blocks(features: pd.DataFrame, schema: Schema) -> Blocks:
+    """Returns the columns of a canonical frame by what they are; texts one by one, shaped (rows,)."""
+    plain = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
+    numbers: list[NDArray[np.float64]] = [features[name].to_numpy(np.float64) for name in plain]
+    for name in schema.names(ColumnKind.DATETIME):
+        numbers += _date_parts(features[name])
+    categories = [_strings(features[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
+    blocks = {f"text {name}": _strings(features[name], "") for name in schema.names(ColumnKind.TEXT)}
+    if numbers:
+        blocks[NUMERIC] = np.clip(np.column_stack(numbers), -MAX_INPUT, MAX_INPUT)  # NaN stays, infinity does not
+    if categories:
+        blocks[CATEGORICAL] = np.column_stack(categories)
+    return blocks
+
+
+def _date_parts(dates: pd.Series[Any]) -> list[NDArray[np.float64]]:
+    """Returns days since 1970, year, month, day of the month, day of the week and hour, NaN where there is no date."""
+    days = (dates.to_numpy("datetime64[us]") - np.datetime64(0, "us")) / np.timedelta64(1, "D")
+    parts = (days, dates.dt.year, dates.dt.month, dates.dt.day, dates.dt.day_of_week, dates.dt.hour)
+    return [np.asarray(part, dtype=np.float64) for part in parts]
+
+
+def _strings(column: pd.Series[Any], missing: str) -> NDArray[np.object_]:
+    return column.astype(object).where(column.notna(), missing).to_numpy(object)
+
+
+def _describe(blocks: Blocks, cardinalities: tuple[int, ...]) -> InputSpec:
+    """Returns what the blocks of the training rows look like.
+
+    Raises:
+        DataError: No column is left.
+    """
+    specs = {}
+    if NUMERIC in blocks:
+        specs[NUMERIC] = BlockSpec(NUMERIC, (blocks[NUMERIC].shape[1],))
+    if CATEGORICAL in blocks:
+        specs[CATEGORICAL] = BlockSpec(CATEGORICAL, (blocks[CATEGORICAL].shape[1],), cardinalities)
+    if not specs:
+        raise DataError("preprocessing leaves no column to learn from", remedy="Look at what the columns hold.")
+    return InputSpec(specs)
+
+
+def _finish(blocks: Blocks) -> Blocks:
+    """Returns the blocks in the types that networks take, without infinity."""
+    finished: Blocks = {}
+    if NUMERIC in blocks:
+        finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT).astype(np.float32)
+    if CATEGORICAL in blocks:
+        finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64)
+    return finished
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+
+def _resample(
+    sampler: Any, blocks: Blocks, target: NDArray[Any], names: tuple[str, ...]
+) -> tuple[Blocks, NDArray[Any]]:
+    """Returns other rows of all blocks, and their targets; the sampler sees the named blocks side by side."""
+    seen = {name: blocks[name] for name in names if name in blocks}
+    if not seen:
+        return blocks, target
+    matrix = np.hstack([block.astype(np.float64) for block in seen.values()])
+    n_numeric = seen[NUMERIC].shape[1] if NUMERIC in seen else 0
+    if "categorical_features" in sampler.get_params():
+        sampler.set_params(categorical_features=tuple(range(n_numeric, matrix.shape[1])))
+    made, made_target = sampler.fit_resample(matrix, target)
+    positions = getattr(sampler, "sample_indices_", None)
+    if positions is not None:
+        return {name: block[positions] for name, block in blocks.items()}, target[positions]
+    parts = {NUMERIC: made[:, :n_numeric], CATEGORICAL: np.rint(made[:, n_numeric:]).astype(np.int64)}
+    return {name: parts[name] for name in seen}, made_target
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    """Returns the estimator with every `random_state` in it set."""
+    names = [name for name in estimator.get_params() if name.rpartition("__")[2] == "random_state"]
+    return estimator.set_params(**dict.fromkeys(names, seed))
+
+
+def _n_columns(blocks: Blocks) -> dict[str, int]:
+    return {name: blocks[name].shape[1] if name in blocks else 0 for name in (NUMERIC, CATEGORICAL)}
+
+
+def _tell(n_columns: Mapping[str, int]) -> str:
+    return (" and ".join(f"{n} {name}" for name, n in n_columns.items() if n) or "no") + " columns"
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def none(task: Task) -> None:
+    """Leaves the rows and columns as they are."""
+
+
+for _stage in ("scaling", "resampling", "selection", "reduction"):
+    catalogue(_stage).add("none", none)

@@ -1,0 +1,265 @@
+"""What people see of a study: progress on the terminal, leaderboards, the Markdown page in MLflow."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from automl.study_folder import Prepared
+from automl.study_spec import StudySpec
+from automl.values import Direction, EpochReport, ReferenceResult, StudyResult, Task, TrialResult, TrialState
+
+#: Seconds between two lines of progress where there is no terminal.
+LINE_S = 10.0
+
+
+class Terminal:
+    """Shows how a study goes, on stderr: a live line on a terminal, else a line now and then.
+
+    Args:
+        quiet: Show errors only.
+        verbose: Show a line for every trial.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True)
+        self._verbose = verbose
+        self._live: Progress | None = None
+        self._next_line = 0.0
+        self._spec: StudySpec | None = None
+        self._prepared: Prepared | None = None
+        self._best: TrialResult | None = None
+        self._counts = dict.fromkeys(TrialState, 0)
+        self._running: dict[int, int] = {}
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        if self.console.is_terminal and not self.console.quiet:
+            self._live = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+                console=self.console, transient=True,
+            )
+            self._task = self._live.add_task("reading and checking the data", total=None)
+            self._live.start()
+        else:
+            self.console.print("reading and checking the data")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    # --- what a study tells ----------------------------------------------------------------------------------------
+
+    def prepared(self, spec: StudySpec, prepared: Prepared, already: tuple[TrialResult, ...]) -> None:
+        self._spec, self._prepared = spec, prepared
+        self.console.print(describe(spec, prepared), highlight=False)
+        for note in prepared.notes:
+            self.console.print(f"  note: {escape(note)}", highlight=False)
+        for result in already:
+            self._take(result)
+        if already:
+            self.console.print(f"going on after {len(already)} trials that have ended")
+        self._show()
+
+    def trial_started(self, number: int) -> None:
+        self._running[number] = 0
+        self._show()
+
+    def epoch(self, number: int, epoch: EpochReport) -> None:
+        self._running[number] = epoch.epoch + 1
+        self._show()
+
+    def trial_ended(self, result: TrialResult) -> None:
+        better = self._take(result)
+        if self._verbose or better:
+            network = result.configuration.network.name if result.configuration else "?"
+            mark = " *" if better else ""
+            outcome = number(result.value) if result.value is not None else f"{result.reason}: {result.message}"
+            self.console.print(
+                f"trial {result.number:>4}  {result.state:<8}  {escape(outcome)}{mark}  "
+                f"{network}, {result.n_epochs} epochs, {result.seconds:.1f} s",
+                highlight=False,
+            )
+        self._show()
+
+    def reference_ended(self, result: ReferenceResult) -> None:
+        outcome = number(result.value) if result.value is not None else f"failed: {result.message}"
+        self.console.print(f"reference {result.name}: {escape(outcome)} ({result.seconds:.1f} s)", highlight=False)
+
+    def finalising(self) -> None:
+        text = "building the ensemble, scoring the test rows"
+        if self._live is not None:
+            self._live.update(self._task, description=text, total=None)
+        else:
+            self.console.print(text)
+
+    def _take(self, result: TrialResult) -> bool:
+        """Counts a trial, and returns whether it is the best so far."""
+        self._counts[result.state] += 1
+        self._running.pop(result.number, None)
+        if result.state is not TrialState.COMPLETE or result.value is None or self._prepared is None:
+            return False
+        sign = 1 if self._prepared.direction is Direction.MINIMIZE else -1
+        if self._best is None or self._best.value is None or sign * result.value < sign * self._best.value:
+            self._best = result
+            return True
+        return False
+
+    def _show(self) -> None:
+        assert self._spec is not None
+        budget = self._spec.budget
+        done = sum(self._counts.values())
+        seconds = time.monotonic() - self._began
+        text = f"{done}{f'/{budget.trials}' if budget.trials else ''} trials"
+        parts = [f"{count} {state.value}" for state, count in self._counts.items() if count]
+        text += f" ({', '.join(parts)})" if parts else ""
+        if self._best is not None and self._best.value is not None and self._prepared is not None:
+            text += f", best {self._prepared.objective} {number(self._best.value)} (trial {self._best.number})"
+        if self._running:
+            text += ", now " + ", ".join(f"{n}:{epoch}" for n, epoch in self._running.items())
+        if self._live is not None:
+            total = budget.time or budget.trials
+            completed = seconds if budget.time else float(done)
+            self._live.update(self._task, description=text, total=total, completed=min(completed, total or 0))
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_S
+            self.console.print(f"[{seconds:4.0f} s] {escape(text)}", markup=False, highlight=False)
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+def describe(spec: StudySpec, prepared: Prepared) -> str:
+    """Returns what a study works on, in one sentence a line."""
+    schema = prepared.schema
+    kinds = [column.kind.value for column in schema.used]
+    columns = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    classes = f" of {len(schema.target.classes)} classes" if schema.target.task is Task.MULTICLASS else ""
+    folds = f" in {prepared.n_folds} folds" if prepared.n_folds > 1 else ""
+    return (
+        f"study {spec.name}: {schema.target.task.value}{classes}, target `{schema.target.name}`, "
+        f"{prepared.direction.value} {prepared.objective}\n"
+        f"  data: {prepared.n_search + prepared.n_test:,} rows ({prepared.n_train:,} train, {prepared.n_val:,} "
+        f"validation{folds}, {prepared.n_test:,} test), columns: {columns}\n"
+        f"  search space: {prepared.space_name}, {prepared.space.size()} parameters searched"
+    )
+
+
+def leaderboard_table(document: dict[str, Any], *, rows: int = 10) -> Table:
+    """Returns the best trials and the reference models of a result document, as a table."""
+    metric = document["metric"]["name"]
+    table = Table(title=f"{document['study']}: leaderboard", title_justify="left")
+    for name in ("#", "model", f"validation {metric}", f"test {metric}", "seconds"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    members = len(document["ensemble"])
+    kind = f"ensemble of {members}" if members > 1 else "single best"
+    table.add_row("", f"[bold]shipped: {kind}[/bold]", number(document["validation"]), number(document["test"]), "")
+    for trial in document["leaderboard"][:rows]:
+        if trial["state"] == "complete":
+            shown = escape(f"trial {trial['number']}: {trial['network']}")
+            table.add_row(str(trial["number"]), shown, number(trial["validation"]), "", f"{trial['seconds']:.1f}")
+    for reference in document["references"]:
+        table.add_row(
+            "", f"[dim]reference: {reference['name']}[/dim]", number(reference["value"]), number(reference["test"]),
+            f"{reference['seconds']:.1f}",
+        )
+    return table
+
+
+def summary_lines(document: dict[str, Any]) -> list[str]:
+    """Returns the last words of a run: counts, times, and the three commands to type next."""
+    trials, seconds, metric = document["trials"], document["seconds"], document["metric"]["name"]
+    lines = [
+        f"{trials['complete']} trials complete, {trials['pruned']} pruned, {trials['failed']} failed in "
+        f"{seconds['total']:.0f} s (search {seconds['search']:.0f} s, end {seconds['final']:.0f} s)",
+        f"validation {metric} {number(document['validation'])}, test {metric} {number(document['test'])}",
+    ]
+    if document["pending_sync"]:
+        lines.append(f"pending sync: {document['pending_sync']} events have not reached MLflow; send them: automl sync")
+    lines += ["", "next:"]
+    study = document["study"]
+    lines += [
+        "  automl ui                                       # look at every trial in MLflow",
+        f"  automl predict {study} DATA -o predictions.csv",
+        f"  automl promote {study} --model {study} --alias champion",
+    ]
+    return lines
+
+
+def markdown(result: StudyResult, prepared: Prepared) -> str:
+    """Returns the page that MLflow shows for a study."""
+    metric = result.metric
+    lines = [
+        f"# {result.study}",
+        "",
+        f"Predicts `{prepared.schema.target.name}` ({prepared.schema.target.task.value}); "
+        f"{result.direction.value} **{metric}**.",
+        "",
+        f"| model | validation {metric} | test {metric} |",
+        "|---|---|---|",
+        f"| **shipped** ({_members(result)}) | {number(result.shipped.validation)} | {number(result.test)} |",
+        f"| best trial ({result.best.number}) | {number(result.best.value)} | |",
+    ]
+    for reference in result.references:
+        lines.append(f"| reference: {reference.name} | {number(reference.value)} | {number(reference.test)} |")
+    lines += [
+        "",
+        f"{result.count(TrialState.COMPLETE)} trials complete, {result.count(TrialState.PRUNED)} pruned, "
+        f"{result.count(TrialState.FAILED)} failed. Data: {prepared.n_search + prepared.n_test:,} rows, digest "
+        f"`{prepared.data_digest[:12]}`; the {prepared.n_test:,} test rows were used once, at the end.",
+        "",
+        f"## Configuration of the best trial ({result.best.number})",
+        "",
+        "| parameter | value |",
+        "|---|---|",
+    ]
+    if result.best.configuration is not None:
+        lines += [f"| `{name}` | {value} |" for name, value in result.best.configuration.flatten().items()]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Returns a score with as many digits as a person compares."""
+    return "-" if value is None else f"{value:.5g}"
+
+
+def print_json(document: Any) -> None:
+    """Prints exactly one JSON document on stdout; what is not a number is null."""
+    print(json.dumps(_finite(document), indent=2, ensure_ascii=False), file=sys.stdout)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Returns a table of plain text."""
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    return made
+
+
+def _members(result: StudyResult) -> str:
+    members = ", ".join(f"trial {n} x {weight:.2f}" for n, weight in result.shipped.members)
+    return f"ensemble: {members}" if len(result.shipped.members) > 1 else members
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    if isinstance(document, float) and (document != document or document in (float("inf"), float("-inf"))):
+        return None
+    return document

@@ -1,0 +1,259 @@
+"""The search: Optuna proposes, prunes and remembers. Nothing else knows Optuna, but for the search space's words.
+
+Optuna's storage is the truth about a study. What is written on each trial beside Optuna's own: its configuration, the
+lease of whoever works on it, and its result; so everything can be read with Optuna alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import psutil
+from optuna.trial import TrialState as OptunaState
+
+from automl.errors import StorageError
+from automl.search_space import SearchSpace
+from automl.study_folder import StudyFolder
+from automl.study_spec import StudySpec
+from automl.values import Configuration, Direction, EpochReport, Reason, Scalar, TrialResult, TrialState
+
+CONFIGURATION = "automl:configuration"
+LEASE = "automl:lease"
+RESULT = "automl:result"
+RETRY_OF = "automl:retry_of"
+SECONDS = "automl:seconds"
+
+#: Seconds that a lease lasts; it is renewed at a third of that.
+LEASE_S = 60.0
+
+_OPTUNA_STATE = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A trial that this process works on."""
+
+    trial: optuna.Trial
+    configuration: Configuration
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+class Search:
+    """The trials of one study: claimed, reported on, told.
+
+    Args:
+        study: Where the trials are stored.
+        space: What they sample; None to look only.
+    """
+
+    def __init__(self, study: optuna.Study, space: SearchSpace | None = None) -> None:
+        self._study = study
+        self._space = space
+        self._renewed = self._began = time.monotonic()
+        #: Wall-clock seconds that earlier launches have spent on this study.
+        self.seconds = float(study.user_attrs.get(SECONDS, 0.0))
+
+    def add_seconds(self, seconds: float) -> None:
+        """Records what this launch has spent so far on top of earlier ones."""
+        self._study.set_user_attr(SECONDS, self.seconds + seconds)
+
+    def enqueue(self, parameters: Mapping[str, Scalar]) -> None:
+        """Puts a configuration at the head of the queue, unless it was there before."""
+        self._study.enqueue_trial(dict(parameters), skip_if_exists=True)
+
+    def claim(self) -> Claim:
+        """Returns a new trial under a lease of this process."""
+        assert self._space is not None
+        trial = self._study.ask()
+        trial.set_user_attr(LEASE, _lease())
+        configuration = self._space.suggest(trial)
+        trial.set_user_attr(CONFIGURATION, configuration.to_json())
+        return Claim(trial, configuration)
+
+    def report(self, claim: Claim, epoch: EpochReport) -> bool:
+        """Records an epoch and returns whether the trial should be pruned. Later folds are not compared."""
+        if epoch.fold > 0:
+            return False
+        claim.trial.report(epoch.value, epoch.epoch)
+        return claim.trial.should_prune()
+
+    def renew(self, claims: list[Claim]) -> None:
+        """Renews the leases on the trials that this process works on, when it is time."""
+        if time.monotonic() - self._renewed > LEASE_S / 3:
+            self._renewed = time.monotonic()
+            self.add_seconds(self._renewed - self._began)
+            for claim in claims:
+                claim.trial.set_user_attr(LEASE, _lease())
+
+    def tell(self, claim: Claim, result: TrialResult) -> None:
+        """Ends a trial."""
+        claim.trial.set_user_attr(RESULT, _result_to_json(result))
+        value = result.value if result.state is TrialState.COMPLETE else None
+        self._study.tell(claim.trial, value, state=_OPTUNA_STATE[result.state])
+
+    def give_back(self, claim: Claim) -> TrialResult:
+        """Ends a trial that was cut short as lost, queues its configuration once more, and returns its end."""
+        return self._lose(self._study.trials[claim.number], "was cut short")
+
+    def requeue_lost(self) -> list[TrialResult]:
+        """Ends trials whose worker is gone as lost, queues each once more, and returns their ends."""
+        running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
+        return [
+            self._lose(trial, "its worker died before it ended")
+            for trial in running
+            if not _is_held(trial.user_attrs.get(LEASE))
+        ]
+
+    def results(self) -> tuple[TrialResult, ...]:
+        """Returns every trial that has ended, by number."""
+        ended = self._study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATE.values()))
+        return tuple(_result(trial) for trial in ended)
+
+    def _lose(self, trial: optuna.trial.FrozenTrial, message: str) -> TrialResult:
+        held = optuna.Trial(self._study, trial._trial_id)
+        stored = trial.user_attrs.get(CONFIGURATION)  # none when its worker died before it had sampled anything
+        lost = TrialResult(
+            trial.number,
+            TrialState.FAILED,
+            Configuration.from_json(stored) if stored else None,
+            reason=Reason.LOST,
+            message=message,
+        )
+        held.set_user_attr(RESULT, _result_to_json(lost))
+        if stored and RETRY_OF not in trial.user_attrs:
+            self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+        self._study.tell(held, state=OptunaState.FAIL)
+        return lost
+
+
+def open_search(
+    spec: StudySpec, folder: StudyFolder, direction: Direction, space: SearchSpace
+) -> Search:
+    """Returns the search of a study, made if there is none.
+
+    Raises:
+        StorageError: The journal cannot be read or written.
+    """
+    study = optuna.create_study(
+        study_name=spec.name,
+        storage=_storage(folder),
+        direction=direction.value,
+        pruner=_pruner(spec.pruner.name, spec.trainer.max_epochs),
+        load_if_exists=True,
+    )
+    # A study that goes on must not draw the random numbers of its first part again.
+    study.sampler = _sampler(spec.sampler.name, spec.seed + len(study.get_trials(deepcopy=False)))
+    return Search(study, space)
+
+
+def look(folder: StudyFolder, name: str) -> tuple[TrialResult, ...]:
+    """Returns the trials of a study that have ended; none before its first.
+
+    Raises:
+        StorageError: The journal cannot be read.
+    """
+    if not folder.journal.is_file():
+        return ()
+    try:
+        return Search(optuna.load_study(study_name=name, storage=_storage(folder))).results()
+    except KeyError:
+        return ()
+
+
+def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        backend = optuna.storages.journal.JournalFileBackend(str(folder.journal))
+        return optuna.storages.JournalStorage(backend)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        # Without `group`, parameters of conditional branches would be drawn independently of all others.
+        "tpe": lambda: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
+    }
+    return samplers[name]()
+
+
+def _pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:
+    first = min(3, max_epochs)  # epochs before which a score says little
+    pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "none": optuna.pruners.NopPruner,
+        "median": lambda: optuna.pruners.MedianPruner(n_warmup_steps=first),
+        "successive_halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=first, max_resource=max_epochs, reduction_factor=3
+        ),
+    }
+    return pruners[name]()
+
+
+def _lease() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_started": psutil.Process().create_time(),
+        "expires": time.time() + LEASE_S,
+    }
+
+
+def _is_held(lease: Mapping[str, Any] | None) -> bool:
+    """Returns whether somebody works under a lease. On this host a dead process holds nothing."""
+    if lease is None:
+        return False
+    if lease["host"] == socket.gethostname():
+        try:
+            return bool(psutil.Process(lease["pid"]).create_time() == lease["process_started"])
+        except psutil.Error:
+            return False
+    return bool(lease["expires"] > time.time())
+
+
+def _result_to_json(result: TrialResult) -> dict[str, Any]:
+    return {
+        "state": result.state.value,
+        "value": result.value,
+        "metrics": dict(result.metrics),
+        "seconds": result.seconds,
+        "n_epochs": result.n_epochs,
+        "reason": result.reason.value if result.reason else None,
+        "message": result.message,
+        "repeat_of": result.repeat_of,
+        "seen": list(result.seen),
+    }
+
+
+def _result(trial: optuna.trial.FrozenTrial) -> TrialResult:
+    document = trial.user_attrs.get(RESULT)
+    if document is None:  # the worker died between the two writes that end a trial, or never sampled it
+        document = {"state": "failed", "reason": Reason.LOST.value, "message": "its worker died as it ended"}
+    stored = trial.user_attrs.get(CONFIGURATION)
+    return TrialResult(
+        number=trial.number,
+        configuration=Configuration.from_json(stored) if stored else None,
+        **{
+            **document,
+            "state": TrialState(document["state"]),
+            "reason": Reason(document["reason"]) if document["reason"] else None,
+            "seen": tuple(document.get("seen", ())),
+        },
+    )

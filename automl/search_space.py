@@ -1,0 +1,419 @@
+"""Search spaces: which components a study chooses among, and the ranges of their hyperparameters.
+
+A search space is data. It can be checked against the catalogues, sampled by an Optuna trial, or run once with its
+defaults. The words are Optuna's. Parameter names are dotted paths with the option inside (`network.mlp.depth`), so
+that the parameters of one option never collide with those of another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
+
+from automl.components import STAGES, Catalogue, Hyperparameter
+from automl.documents import read_yaml, validate
+from automl.errors import ConfigError, Problem, did_you_mean
+from automl.values import Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task
+
+
+class Suggester(Protocol):
+    """What of an Optuna trial is used; `optuna.trial.FixedTrial` replays a configuration."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Range(_Strict):
+    """What integer and float ranges share; `low`, `high`, `step` and `default` are declared by each."""
+
+    log: bool = Field(False, description="Sample on a logarithmic scale.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> _Range:
+        low, high, step, default = (getattr(self, name) for name in ("low", "high", "step", "default"))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"`low` and `high` must be finite; found low={low}, high={high}")
+        if low > high:
+            raise ValueError(f"`low` must not be above `high`; found low={low}, high={high}")
+        if self.log and low <= 0:
+            raise ValueError(f"a logarithmic range starts above 0; found low={low}")
+        if self.log and step not in (None, 1):
+            raise ValueError("a logarithmic range takes no `step`")
+        if step is not None and step <= 0:
+            raise ValueError(f"`step` must be above 0; found {step}")
+        if default is not None and not low <= default <= high:
+            raise ValueError(f"`default` must lie between low={low} and high={high}; found {default}")
+        return self
+
+
+class IntRange(_Range):
+    """An integer between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int = 1
+    default: int | None = None
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def middle(self) -> Scalar:
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        return self.nearest(middle)
+
+    def nearest(self, value: Any) -> Scalar:
+        """Returns the value of the range nearest to `value`."""
+        clamped = min(max(value, self.low), self.high)
+        return self.low + round((clamped - self.low) / self.step) * self.step
+
+    def ends(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
+
+
+class FloatRange(_Range):
+    """A number between `low` and `high`, both included."""
+
+    type: Literal["float"]
+    low: Annotated[float, Field(strict=False)]
+    high: Annotated[float, Field(strict=False)]
+    step: float | None = None
+    default: float | None = None
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def middle(self) -> Scalar:
+        return self.nearest(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
+
+    def nearest(self, value: Any) -> Scalar:
+        """Returns the value of the range nearest to `value`."""
+        clamped = float(min(max(value, self.low), self.high))
+        if self.step is None:
+            return clamped
+        return min(self.low + round((clamped - self.low) / self.step) * self.step, self.high)
+
+    def ends(self) -> tuple[Scalar, ...]:
+        return self.low, self.high
+
+
+class Categorical(_Strict):
+    """One of a list of plain values."""
+
+    type: Literal["categorical"]
+    choices: Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
+    default: Scalar = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Categorical:
+        if len(set(map(repr, self.choices))) < len(self.choices):
+            raise ValueError(f"a choice stands twice: {list(self.choices)}")
+        if self.default is not None and self.default not in self.choices:
+            raise ValueError(f"`default` must be one of the choices {list(self.choices)}; found {self.default!r}")
+        return self
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        value: Scalar = trial.suggest_categorical(name, self.choices)
+        return value
+
+    def middle(self) -> Scalar:
+        return self.choices[0]
+
+    def nearest(self, value: Any) -> Scalar:
+        """Returns `value` if it is a choice, else the first one."""
+        return value if value in self.choices else self.choices[0]
+
+    def ends(self) -> tuple[Scalar, ...]:
+        return self.choices
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    raise ValueError("must be a plain value, or a mapping with a `type`")
+
+
+class Fixed(_Strict):
+    """A plain value: not searched."""
+
+    value: Annotated[Scalar, BeforeValidator(_plain)]
+
+    @model_serializer
+    def _as_written(self) -> Scalar:
+        return self.value
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        return self.value
+
+    def middle(self) -> Scalar:
+        return self.value
+
+    def nearest(self, value: Any) -> Scalar:
+        """Returns the fixed value."""
+        return self.value
+
+    def ends(self) -> tuple[Scalar, ...]:
+        return (self.value,)
+
+
+def _tag(value: Any) -> str:
+    # A typo in a range must be told as an error of that range and of nothing else, hence no plain union.
+    if isinstance(value, Mapping):
+        return f"<{value.get('type')}>"
+    return f"<{type(value).__name__.removesuffix('Range').lower()}>" if isinstance(value, _Strict) else "<fixed>"
+
+
+def _as_fixed(value: Any) -> Any:
+    return value if isinstance(value, (Mapping, _Strict)) else {"value": value}
+
+
+Distribution = Annotated[
+    Annotated[IntRange, Tag("<int>")]
+    | Annotated[FloatRange, Tag("<float>")]
+    | Annotated[Categorical, Tag("<categorical>")]
+    | Annotated[Fixed, BeforeValidator(_as_fixed), Tag("<fixed>")],
+    Discriminator(
+        _tag,
+        custom_error_type="distribution_type",
+        custom_error_message="`type` must be `int`, `float` or `categorical`; a plain value needs no `type`",
+    ),
+]
+
+
+def _as_option(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Option(_Strict):
+    """A component by name with the ranges of its hyperparameters; those left out keep the component's defaults."""
+
+    name: str
+    params: dict[str, Distribution] = {}
+
+    def suggest(self, trial: Suggester, place: str) -> Choice:
+        prefix = f"{place}.{self.name}"
+        return Choice(self.name, {name: d.suggest(trial, f"{prefix}.{name}") for name, d in self.params.items()})
+
+
+Options = Annotated[list[Annotated[Option, BeforeValidator(_as_option)]], Field(min_length=1)]
+
+
+class Stage(_Strict):
+    """One preprocessing stage with the options it chooses among."""
+
+    stage: str
+    options: Options
+
+
+class SearchSpace(_Strict):
+    """Everything a study chooses among. With one option nothing is searched; with several, the first is the default."""
+
+    version: Literal[1]
+    description: str = ""
+    preprocessing: list[Stage] = []
+    network: Options
+    optimizer: Options
+    schedule: Options = [Option(name="constant")]
+    loss: Options | None = Field(None, description="Left out: cross-entropy for classes, mean squared error for numbers.")
+    batch_size: Distribution = Fixed(value=256)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SearchSpace:
+        names = [stage.stage for stage in self.preprocessing]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the stage `{name}` stands twice under `preprocessing`")
+        for place, options in self.places():
+            known = [option.name for option in options]
+            for name in known:
+                if known.count(name) > 1:
+                    raise ValueError(f"the option `{name}` stands twice under `{place}`")
+        return self
+
+    def places(self) -> Iterator[tuple[str, list[Option]]]:
+        """Yields (dotted place, its options) in the order of the pipe."""
+        for stage in self.preprocessing:
+            yield f"preprocessing.{stage.stage}", stage.options
+        yield "network", self.network
+        yield "optimizer", self.optimizer
+        yield "schedule", self.schedule
+        if self.loss is not None:
+            yield "loss", self.loss
+
+    def suggest(self, trial: Suggester) -> Configuration:
+        """Returns the configuration that an Optuna trial, or a replay of one, picks."""
+        chosen = {}
+        for place, options in self.places():
+            name = options[0].name
+            if len(options) > 1:
+                name = trial.suggest_categorical(place, [option.name for option in options])
+            chosen[place] = next(option for option in options if option.name == name).suggest(trial, place)
+        batch_size = self.batch_size.suggest(trial, "batch_size")
+        if self.loss is None:
+            raise ConfigError("a space without losses is sampled only after `for_data` has filled them in")
+        return Configuration(
+            preprocessing=tuple(
+                Step(stage.stage, chosen[f"preprocessing.{stage.stage}"]) for stage in self.preprocessing
+            ),
+            network=chosen["network"],
+            optimizer=chosen["optimizer"],
+            schedule=chosen["schedule"],
+            loss=chosen["loss"],
+            batch_size=int(str(batch_size)),
+        )
+
+    def defaults(self, catalogues: Mapping[str, Catalogue]) -> dict[str, Scalar]:
+        """Returns the Optuna parameters of one ordinary training: first options, the components' own defaults.
+
+        A component's default that lies outside the range is moved to its nearest end, since Optuna does not check
+        what is enqueued.
+        """
+        values: dict[str, Scalar] = {}
+        for place, options in self.places():
+            first = options[0]
+            if len(options) > 1:
+                values[place] = first.name
+            hyperparameters = catalogues[_kind(place)][first.name].hyperparameters
+            for name, distribution in first.params.items():
+                if not isinstance(distribution, Fixed):
+                    values[f"{place}.{first.name}.{name}"] = _default(distribution, hyperparameters.get(name))
+        if not isinstance(self.batch_size, Fixed):
+            values["batch_size"] = _default(self.batch_size, None)
+        return values
+
+    def check(self, catalogues: Mapping[str, Catalogue], *, where: str) -> list[Problem]:
+        """Returns everything that the catalogues know to be wrong, such as a name that is no component's."""
+        problems = []
+        for stage in self.preprocessing:
+            if stage.stage not in STAGES:
+                problems.append(
+                    Problem(
+                        f"unknown stage `{stage.stage}`",
+                        f"{where}: preprocessing",
+                        did_you_mean(stage.stage, list(STAGES)),
+                    )
+                )
+        for place, options in self.places():
+            if _kind(place) in catalogues:
+                for option in options:
+                    problems += _check_option(option, catalogues[_kind(place)], f"{where}: {place}")
+        for end in self.batch_size.ends():
+            if not isinstance(end, int) or isinstance(end, bool) or end < 1:
+                problems.append(Problem(f"found `{end}`; must be a whole number above 0", f"{where}: batch_size"))
+        return problems
+
+    def for_data(self, schema: Schema) -> tuple[SearchSpace, list[str]]:
+        """Returns the space without the choices that cannot matter on these columns, and sentences that say so.
+
+        Where no number is missing every imputation gives the same table; searching it would waste trials on repeats.
+        """
+        notes = []
+        stages = []
+        numeric = [c for c in schema.used if c.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.DATETIME)]
+        idle = {
+            "imputation": "no number is missing" if not any(c.n_missing for c in numeric) else "",
+            "encoding": "there are no categories" if not schema.names(ColumnKind.CATEGORICAL) else "",
+        }
+        for stage in self.preprocessing:
+            if idle.get(stage.stage) and (len(stage.options) > 1 or stage.options[0].params):
+                first = Option(name=stage.options[0].name)
+                stages.append(Stage(stage=stage.stage, options=[first]))
+                notes.append(f"{stage.stage} is not searched: {idle[stage.stage]}")
+            else:
+                stages.append(stage)
+        usual = "mse" if schema.target.task is Task.REGRESSION else "cross_entropy"
+        return self.model_copy(
+            update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]}
+        ), notes
+
+    def size(self) -> int:
+        """Returns how many parameters are searched, over all options."""
+        return sum(
+            (len(options) > 1) + sum(not isinstance(d, Fixed) for option in options for d in option.params.values())
+            for _, options in self.places()
+        ) + (not isinstance(self.batch_size, Fixed))
+
+
+def load(path: Path) -> SearchSpace:
+    """Returns the search space in a YAML file.
+
+    Raises:
+        ConfigError: With everything that is wrong with the file by itself; `check` tells the rest.
+    """
+    return validate(SearchSpace, read_yaml(path), where=str(path))
+
+
+def find(name: str, base: Path) -> Path:
+    """Returns the file of a search space.
+
+    Args:
+        name: A path ending in `.yaml`, relative to `base`, or the name of a file in a folder `search_spaces`: the
+            one beside `base`, one above it, one in the working folder, or the one that comes with the package.
+        base: The folder of the study's file.
+
+    Raises:
+        ConfigError: With the names that there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return base / name
+    folders = [base, *base.resolve().parents[:2], Path.cwd()]
+    candidates = [folder / "search_spaces" for folder in folders] + [bundled()]
+    for folder in candidates:
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    known = sorted({path.stem for folder in candidates for path in folder.glob("*.yaml")} | {"auto"})
+    raise ConfigError(f"unknown search space `{name}`", where="search_space", remedy=did_you_mean(name, known))
+
+
+def bundled() -> Path:
+    """Returns the folder of the search spaces that come with the package."""
+    package = Path(__file__).parent
+    installed = package / "search_spaces"  # in a wheel they lie within the package, in a checkout beside it
+    return installed if installed.is_dir() else package.parent / "search_spaces"
+
+
+def auto(schema: Schema) -> Path:
+    """Returns the file of the bundled search space that suits the data."""
+    kind = "classification" if schema.target.task.is_classification else "regression"
+    return bundled() / f"tabular_{kind}.yaml"
+
+
+def _kind(place: str) -> str:
+    return place.removeprefix("preprocessing.")
+
+
+def _default(distribution: IntRange | FloatRange | Categorical, known: Hyperparameter | None) -> Scalar:
+    if distribution.default is not None:
+        return distribution.default
+    return distribution.nearest(known.default) if known and known.default is not None else distribution.middle()
+
+
+def _check_option(option: Option, known: Catalogue, place: str) -> list[Problem]:
+    if option.name not in known:
+        return [Problem(f"unknown {known.kind} `{option.name}`", place, did_you_mean(option.name, known.names()))]
+    hyperparameters = known[option.name].hyperparameters
+    problems = []
+    for name, distribution in option.params.items():
+        dotted = f"{place}.{option.name}.{name}"
+        if name not in hyperparameters:
+            remedy = did_you_mean(name, list(hyperparameters)) or "It has no hyperparameters."
+            problems.append(Problem(f"`{option.name}` has no hyperparameter `{name}`", dotted, remedy))
+            continue
+        wrong = [end for end in distribution.ends() if not hyperparameters[name].accepts(end)]
+        if wrong:
+            shown = ", ".join(f"`{end}`" for end in wrong)
+            problems.append(Problem(f"found {shown}; allowed: {hyperparameters[name].describe()}", dotted))
+    return problems

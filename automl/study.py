@@ -1,0 +1,404 @@
+"""One study from its file to its result: the pipe of the design, in order."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from automl import isolation, jobs, manifest
+from automl.errors import NoTrialSucceeded
+from automl.isolation import IsolatedCall
+from automl.recorder import Recorder
+from automl.search import Search, open_search
+from automl.study_folder import Prepared, StudyFolder, read_json, study_folder, write_json
+from automl.study_spec import StudySpec, same_study
+from automl.tracking.memory_tracker import MemoryTracker
+from automl.tracking.mlflow_tracker import MlflowTracker, write_mlmodel
+from automl.tracking.spool import Mirror, Spool
+from automl.tracking.tracker import Tracker
+from automl.values import (
+    ColumnKind,
+    Direction,
+    FinalTask,
+    ReferenceResult,
+    Scalar,
+    Schema,
+    ShippedModel,
+    StudyResult,
+    Task,
+    TrialResult,
+    TrialState,
+)
+from automl.worker import KEPT_TRIALS, Outcome, Watcher, Worker, grouped_reasons, rank
+
+#: Seconds that MLflow gets at the end to take what is still pending; the rest stays in the spool.
+SYNC_S = 20.0
+#: Packages that a model needs to be loaded and to predict.
+REQUIRED = ("automl-platform", "mlflow", "numpy", "pandas", "safetensors", "scikit-learn", "skops", "torch")
+
+_SIGNATURE = {ColumnKind.NUMERIC: "double", ColumnKind.BOOLEAN: "boolean", ColumnKind.DATETIME: "datetime"}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where and how much, not what is searched.
+
+    Attributes:
+        workers: Trials at a time.
+        dry_run: Keep everything in memory and a temporary folder; nothing is left behind.
+    """
+
+    workers: int = 1
+    tracking_uri: str = "sqlite:///mlflow.db"
+    plugins: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class StudyWatcher(Watcher):
+    """Who wants to know how a study goes, from its beginning to its end."""
+
+    def prepared(self, spec: StudySpec, prepared: Prepared, already: tuple[TrialResult, ...]) -> None:
+        """The data has been read and checked; `already` ended before."""
+
+    def finalising(self) -> None:
+        """The search is over."""
+
+
+def run_study(
+    spec: StudySpec,
+    base: Path,
+    options: RunOptions,
+    watcher: StudyWatcher,
+    render: Callable[[StudyResult, Prepared], str],
+) -> StudyResult:
+    """Returns the result of a study, which goes on where it was if it was begun before.
+
+    Args:
+        base: The folder that paths in the study are relative to.
+        render: Makes the Markdown page that MLflow shows for the study.
+
+    Raises:
+        ConfigError, DataError: With everything that is wrong, before the first trial.
+        NoTrialSucceeded: With the reasons, grouped.
+    """
+    if options.dry_run:
+        with tempfile.TemporaryDirectory(prefix="automl-dry-run-") as scratch:
+            return _run(spec, base, StudyFolder(Path(scratch) / spec.name), MemoryTracker(), options, watcher, render)
+    return _run(spec, base, study_folder(spec.name), MlflowTracker(options.tracking_uri), options, watcher, render)
+
+
+def _run(
+    spec: StudySpec,
+    base: Path,
+    folder: StudyFolder,
+    tracker: Tracker,
+    options: RunOptions,
+    watcher: StudyWatcher,
+    render: Callable[[StudyResult, Prepared], str],
+) -> StudyResult:
+    began = time.monotonic()
+    isolation.warm_up()
+    with folder.lock():
+        if folder.spec.is_file():
+            same_study(load_spec(folder), spec)
+        prepared: Prepared = IsolatedCall(jobs.prepare, spec, base, folder, options.plugins).wait()
+        search = open_search(spec, folder, prepared.direction, prepared.space)
+        search.enqueue(prepared.defaults)
+        watcher.prepared(spec, prepared, search.results())
+        spool = Spool(folder.spool)
+        mirror = Mirror(spool, tracker)
+        mirror.start()
+        recorder = Recorder(spec, prepared, folder, spool)
+        recorder.study_started(_environment(base))
+        try:
+            outcome = _search(spec, prepared, folder, search, recorder, watcher, options, began)
+            searched = time.monotonic() - began
+            trials = search.results()
+            if folder.result.is_file() and len(read_json(folder.result)["leaderboard"]) == len(trials):
+                return load_result(folder, trials)  # nothing has been added since
+            watcher.finalising()
+            result = _finalise(spec, prepared, folder, trials, outcome, options)
+            seconds = {"search": searched, "final": time.monotonic() - began - searched}
+            result = replace(result, seconds={"total": time.monotonic() - began, **seconds})
+            write_json(folder.result, result_to_json(result))
+            recorder.study_ended(result, folder.model, render(result, prepared))
+        except NoTrialSucceeded as error:
+            recorder.study_failed(str(error))
+            raise
+        finally:
+            search.add_seconds(time.monotonic() - began)
+            pending = mirror.close(SYNC_S)
+        return _with_ids(result, recorder.key, mirror, pending, folder)
+
+
+def _search(
+    spec: StudySpec,
+    prepared: Prepared,
+    folder: StudyFolder,
+    search: Search,
+    recorder: Recorder,
+    watcher: StudyWatcher,
+    options: RunOptions,
+    began: float,
+) -> Outcome:
+    """Runs trials until the budget is spent or a person presses Ctrl-C; a second Ctrl-C ends them at once."""
+    until = None
+    if spec.budget.time is not None:
+        until = began + spec.budget.time - search.seconds - _final_seconds(spec.budget.time)
+    worker = Worker(
+        spec,
+        prepared,
+        folder,
+        search,
+        recorder,
+        watcher,
+        slots=options.workers,
+        search_until=until,
+        plugins=options.plugins,
+        references=jobs.REFERENCES if spec.references else (),
+    )
+    with _signals(worker):
+        return worker.run()
+
+
+def _finalise(
+    spec: StudySpec,
+    prepared: Prepared,
+    folder: StudyFolder,
+    trials: tuple[TrialResult, ...],
+    outcome: Outcome,
+    options: RunOptions,
+) -> StudyResult:
+    """Returns the result of what was searched, after writing the model folder."""
+    complete = [t for t in trials if t.state is TrialState.COMPLETE and t.repeat_of is None]
+    ranked = [t for t in rank(complete, prepared.direction) if (folder.trial(t.number) / "model").is_dir()]
+    if not ranked:
+        raise NoTrialSucceeded(grouped_reasons(trials))
+    task = FinalTask(
+        data=folder.data,
+        out=folder.path / "model.new",
+        objective=prepared.objective,
+        candidates=tuple((t.number, folder.trial(t.number)) for t in ranked[:KEPT_TRIALS]),
+        ensemble=spec.deliver == "ensemble",
+        references=tuple(r.name for r in outcome.references if r.value is not None),
+        seed=spec.seed,
+        plugins=options.plugins,
+    )
+    shutil.rmtree(task.out, ignore_errors=True)
+    shipped: ShippedModel = IsolatedCall(jobs.finalise, task).wait()
+    _make_servable(task.out, prepared.schema)
+    shutil.rmtree(folder.model, ignore_errors=True)
+    task.out.rename(folder.model)
+    return StudyResult(
+        study=spec.name,
+        status="interrupted" if outcome.interrupted else "finished",
+        metric=prepared.objective,
+        direction=prepared.direction,
+        trials=trials,
+        references=tuple(replace(r, test=shipped.references.get(r.name)) for r in outcome.references),
+        best=ranked[0],
+        shipped=shipped,
+        seconds={},
+    )
+
+
+def example(schema: Schema) -> dict[str, Scalar]:
+    """Returns a made-up row that fits the schema: it shows the form of an input and holds none of the user's data."""
+    made_up: dict[ColumnKind, Scalar] = {
+        ColumnKind.NUMERIC: 0.0,
+        ColumnKind.BOOLEAN: True,
+        ColumnKind.DATETIME: "2000-01-01T00:00:00",
+    }
+    return {column.name: made_up.get(column.kind, "example") for column in schema.used}
+
+
+def _make_servable(folder: Path, schema: Schema) -> None:
+    """Adds to a model folder what MLflow needs to load and serve it, and seals it."""
+    target = schema.target
+    label = "string" if any(isinstance(name, str) for name in target.classes) else "long"
+    if target.classes and all(isinstance(name, bool) for name in target.classes):
+        label = "boolean"
+    prediction = "double" if target.task is Task.REGRESSION else label
+    inputs = [(column.name, _SIGNATURE.get(column.kind, "string"), True) for column in schema.used]
+    outputs = [("prediction", prediction), *((f"proba_{name}", "double") for name in target.classes)]
+    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED]
+    write_mlmodel(
+        folder,
+        loader_module="automl.predictor",
+        inputs=inputs,
+        outputs=outputs,
+        requirements=requirements,
+        example=[example(schema)],
+    )
+    manifest.write(folder)
+
+
+def _with_ids(result: StudyResult, key: str, mirror: Mirror, pending: int, folder: StudyFolder) -> StudyResult:
+    """Returns the result with where it is in MLflow, as far as that is known, and keeps it."""
+    ref = mirror.run_ref(key)
+    best = mirror.run_ref(f"{key}/trial/{result.best.number}")
+    result = replace(
+        result,
+        experiment_id=ref.experiment_id if ref else None,
+        run_id=ref.run_id if ref else None,
+        model_uri=mirror.model_uri(key),
+        best=replace(result.best, run_id=best.run_id if best else None),
+        pending_sync=pending,
+    )
+    write_json(folder.result, result_to_json(result))
+    return result
+
+
+# --- the result on disk ------------------------------------------------------------------------------------------
+
+
+def result_to_json(result: StudyResult) -> dict[str, Any]:
+    """Returns the document that `--json` prints and that lies in the study's folder."""
+    best = result.best
+    assert best.configuration is not None
+    return {
+        "schema_version": 1,
+        "study": result.study,
+        "status": result.status,
+        "experiment_id": result.experiment_id,
+        "run_id": result.run_id,
+        "model_uri": result.model_uri,
+        "metric": {"name": result.metric, "direction": result.direction.value},
+        "validation": result.shipped.validation,
+        "test": result.test,
+        "test_metrics": dict(result.shipped.test),
+        "trials": {state.value: result.count(state) for state in TrialState},
+        "best": {
+            "number": best.number,
+            "run_id": best.run_id,
+            "validation": best.value,
+            "configuration": best.configuration.flatten(),
+        },
+        "ensemble": [{"number": number, "weight": weight} for number, weight in result.shipped.members],
+        "references": [asdict(reference) for reference in result.references],
+        "leaderboard": [
+            {
+                "number": trial.number,
+                "state": trial.state.value,
+                "validation": trial.value,
+                "reason": trial.reason.value if trial.reason else None,
+                "network": trial.configuration.network.name if trial.configuration else None,
+                "seconds": trial.seconds,
+                "repeat_of": trial.repeat_of,
+            }
+            for trial in leaderboard(result.trials, result.direction)
+        ],
+        "seconds": dict(result.seconds),
+        "pending_sync": result.pending_sync,
+    }
+
+
+def load_result(folder: StudyFolder, trials: tuple[TrialResult, ...]) -> StudyResult:
+    """Returns the result that lies in a study's folder.
+
+    Raises:
+        StorageError: There is none, or it is damaged.
+    """
+    document = read_json(folder.result)
+    by_number = {trial.number: trial for trial in trials}
+    best = document["best"]
+    return StudyResult(
+        study=document["study"],
+        status=document["status"],
+        metric=document["metric"]["name"],
+        direction=Direction(document["metric"]["direction"]),
+        trials=trials,
+        references=tuple(ReferenceResult(**reference) for reference in document["references"]),
+        best=replace(by_number[best["number"]], run_id=best["run_id"]),
+        shipped=ShippedModel(
+            members=tuple((member["number"], member["weight"]) for member in document["ensemble"]),
+            validation=document["validation"],
+            test=document["test_metrics"],
+            references={r["name"]: r["test"] for r in document["references"] if r["test"] is not None},
+        ),
+        seconds=document["seconds"],
+        experiment_id=document["experiment_id"],
+        run_id=document["run_id"],
+        model_uri=document["model_uri"],
+        pending_sync=document["pending_sync"],
+    )
+
+
+def load_spec(folder: StudyFolder) -> StudySpec:
+    """Returns the study as it was resolved when it began."""
+    return StudySpec.model_validate_json(folder.spec.read_text(encoding="utf-8"))
+
+
+def leaderboard(trials: tuple[TrialResult, ...], direction: Direction) -> list[TrialResult]:
+    """Returns trials with a score, best first, then pruned ones, then failed ones."""
+    order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED]
+    ranked = rank(trials, direction) + [trial for trial in trials if trial.value is None]
+    return sorted(ranked, key=lambda trial: order.index(trial.state))
+
+
+# --- around it ---------------------------------------------------------------------------------------------------
+
+
+def _final_seconds(budget_s: float) -> float:
+    """Returns what of a study's time is kept for ensemble, test, report and the last words to MLflow."""
+    return min(max(0.12 * budget_s, 4.0), 30.0)
+
+
+def _environment(base: Path) -> dict[str, str]:
+    """Returns tags that say what ran: versions, machine, command, and the commit of the folder of the study."""
+    tags = {
+        "automl.version": version("automl-platform"),
+        "automl.python": platform.python_version(),
+        "automl.platform": platform.platform(),
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+    }
+    for package in ("torch", "pytorch-lightning", "optuna", "mlflow", "scikit-learn", "imbalanced-learn"):
+        tags[f"automl.version.{package}"] = version(package)
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=base, capture_output=True, text=True, timeout=5, check=True
+        )
+        tags["mlflow.source.git.commit"] = found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass  # not a checkout, or no git
+    return tags
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM)."""
+
+
+@contextmanager
+def _signals(worker: Worker) -> Iterator[None]:
+    """Makes Ctrl-C stop the search, a second Ctrl-C end it, and SIGTERM end it with its trials given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread of a program may say what signals do
+        return
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if worker.interrupted:
+            raise KeyboardInterrupt
+        worker.interrupt()
+
+    def on_terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGINT, on_interrupt), signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])

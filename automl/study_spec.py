@@ -1,0 +1,232 @@
+"""The study a person writes down: data, target, search space, objective, budget.
+
+Everything that can be wrong with the file by itself is told at once. What only the catalogues and the data can tell
+is checked before the first trial by `study.prepare`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from automl.documents import read_yaml, validate
+from automl.errors import ConfigError
+from automl.values import ColumnKind, Scalar, TrainerSettings
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s?)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?")
+
+
+def seconds(text: Any) -> float:
+    """Returns the seconds in `90`, `90s`, `10m`, `2h` or `1h30m`.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        found = float(text)
+    else:
+        match = _DURATION.fullmatch(str(text).strip())
+        if match is None or not any(match.groups()):
+            raise ValueError(f"found `{text}`; allowed: a duration such as `90s`, `10m`, `2h` or `1h30m`")
+        found = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+    if not 0 < found < float("inf"):
+        raise ValueError(f"found `{text}`; a duration must be above 0")
+    return found
+
+
+def size_bytes(text: Any) -> int:
+    """Returns the bytes in `500MB`, `2GiB` or a plain number.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None or not float(match[1]):
+        raise ValueError(f"found `{text}`; allowed: a size above 0 such as `500MB` or `2GiB`")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
+
+
+Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
+Size = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
+Share = Annotated[float, Field(gt=0, lt=1, strict=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Kind = Annotated[ColumnKind, Field(strict=False), PlainSerializer(lambda kind: kind.value)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataSpec(_Strict):
+    """Where the table comes from and what in it is predicted."""
+
+    source: str = Field(description="csv, parquet, arrow, jsonl, sklearn, sql, or a plug-in's")
+    params: dict[str, Scalar] = Field({}, description="The source's own; paths are relative to the study's file.")
+    target: str
+    positive: Scalar = Field(None, description="The positive class of a binary target; else the last in order.")
+    kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
+
+
+class ValidationSpec(_Strict):
+    """How the table is cut, once per study."""
+
+    strategy: Literal["holdout", "kfold", "group", "time"] = "holdout"
+    size: Share = Field(0.2, description="Share of the search rows that validates, without folds.")
+    test_size: Annotated[float, Field(ge=0, lt=1, strict=False)] = Field(
+        0.2, description="Share of all rows that only the end of the study sees; 0: no test score."
+    )
+    n_folds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="Cross-validation; 5 for `kfold`.")
+    column: str | None = Field(None, description="The group or time column; it is no feature.")
+    gap: Annotated[int, Field(ge=0)] = Field(0, description="Rows left out between parts ordered by time.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ValidationSpec:
+        if self.strategy in ("group", "time") and not self.column:
+            raise ValueError(f"`strategy: {self.strategy}` needs `column`, the name of the {self.strategy} column")
+        if self.strategy in ("holdout", "kfold") and self.column:
+            raise ValueError(f"`column` goes with `strategy: group` or `time`; found `strategy: {self.strategy}`")
+        return self
+
+    @property
+    def folds(self) -> int | None:
+        """Number of folds; None for a single validation part."""
+        return self.n_folds or (5 if self.strategy == "kfold" else None)
+
+
+class SamplerSpec(_Strict):
+    """Who proposes configurations."""
+
+    name: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
+
+
+class PrunerSpec(_Strict):
+    """Who stops trials early."""
+
+    name: Literal["none", "median", "successive_halving", "hyperband"] = "hyperband"
+
+
+class BudgetSpec(_Strict):
+    """When the study ends; whichever limit is reached first. Without `trials` and `time`, ten minutes."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    time: Duration | None = Field(None, description="Whole study: preparation, search, ensemble, test and report.")
+    trial_time: Duration | None = None
+    trial_memory: Size | None = None
+    max_consecutive_failures: Annotated[int, Field(ge=1)] = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, document: Any) -> Any:
+        if isinstance(document, Mapping) and document.get("trials") is None and document.get("time") is None:
+            return {**document, "time": 600.0}
+        return document
+
+
+class TrainerSpec(_Strict):
+    """What of a training is not searched."""
+
+    max_epochs: Annotated[int, Field(ge=1)] = 60
+    patience: Annotated[int, Field(ge=1)] = 8
+    accelerator: str = "auto"
+    precision: str = "32-true"
+
+    def settings(self) -> TrainerSettings:
+        return TrainerSettings(**self.model_dump())
+
+
+class StudySpec(_Strict):
+    """One study."""
+
+    version: Literal[1] = 1
+    name: Name
+    project: Name = Field("automl", description="The MLflow experiment.")
+    data: DataSpec
+    task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    search_space: str = "auto"
+    objective: str = "auto"
+    validation: ValidationSpec = ValidationSpec()
+    sampler: SamplerSpec = SamplerSpec()
+    pruner: PrunerSpec = PrunerSpec()
+    budget: BudgetSpec = BudgetSpec()
+    trainer: TrainerSpec = TrainerSpec()
+    deliver: Literal["ensemble", "single"] = "ensemble"
+    references: bool = True
+    plugins: list[str] = []
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the result; a study may go on with another budget."""
+        decisive = self.model_dump(mode="json", exclude={"name", "budget"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path, overrides: Mapping[str, tuple[str, Any]] | None = None) -> StudySpec:
+    """Returns the study in a YAML file.
+
+    Args:
+        path: The file.
+        overrides: Dotted path -> (the flag that set it, its value).
+
+    Raises:
+        ConfigError: With everything that is wrong with the file by itself.
+    """
+    return build(read_yaml(path), where=str(path), overrides=overrides)
+
+
+def build(
+    document: Any, *, where: str, overrides: Mapping[str, tuple[str, Any]] | None = None
+) -> StudySpec:
+    """Returns the study that a document describes, after the overrides."""
+    flags = {}
+    if isinstance(document, Mapping):
+        document = json.loads(json.dumps(document))
+        for dotted, (flag, value) in (overrides or {}).items():
+            *parents, last = dotted.split(".")
+            inner = document
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+                if not isinstance(inner, dict):  # the file is wrong there, and validation says so
+                    break
+            else:
+                inner[last] = value
+                flags[dotted] = flag
+    return validate(StudySpec, document, where=where, flags=flags)
+
+
+def name_for(path: Path, target: str) -> str:
+    """Returns a study's name for a table and a target, such as `churn-churned`."""
+    stem = path.name.partition(".")[0] or "study"
+    if stem in ("train", "data", "table") and path.resolve().parent.name:
+        stem = f"{path.resolve().parent.name}-{stem}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{stem}-{target}").strip("-._")
+    return name[:100] or "study"
+
+
+def relative_base(path: Path | None) -> Path:
+    """Returns the folder that paths in a study are relative to: its file's, or the working folder without a file."""
+    return path.resolve().parent if path is not None else Path(os.getcwd())
+
+
+def same_study(stored: StudySpec, asked: StudySpec) -> None:
+    """Checks that a study that exists is the one that is asked for.
+
+    Raises:
+        ConfigError: Names each difference.
+    """
+    if stored.digest == asked.digest:
+        return
+    old, new = (spec.model_dump(mode="json", exclude={"name", "budget"}) for spec in (stored, asked))
+    changed = [f"`{key}` was {old[key]!r} and is now {new[key]!r}" for key in old if old[key] != new[key]]
+    raise ConfigError(
+        f"the study `{asked.name}` exists and differs: {'; '.join(changed)}",
+        remedy="Start another with `--name NEW`, or put the old values back to go on with it.",
+    )

@@ -1,0 +1,115 @@
+"""One trial: a configuration and the search part of the data become a scored model. Start reading here.
+
+A trial runs in a process of its own. It sees no server, no database and no test row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl import metrics
+from automl.data import storage
+from automl.predictor import Member, Predictor
+from automl.preprocessing.preprocessing import Preprocessing
+from automl.training.fit import fit
+from automl.values import (
+    Configuration,
+    EpochReport,
+    Part,
+    PreparedData,
+    Schema,
+    Scored,
+    TargetSpec,
+    Task,
+    TrialTask,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from automl.values import Fold
+
+
+def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
+    """Returns the score of one configuration, and writes its model and validation predictions to `task.out`.
+
+    Args:
+        task: What to train on what.
+        report: Called after every epoch; returns whether to stop now. With folds, epochs count on through them.
+
+    Raises:
+        DataError: A preprocessing step cannot work on these rows.
+        TrainingDiverged: The loss is not a number, and no epoch before was better.
+    """
+    started = time.monotonic()
+    schema = storage.load_schema(task.data)
+    metric = metrics.metric(task.objective, schema.target.task)
+    features, target = storage.load_part(task.data, "search")
+    members: list[Member] = []
+    predictions: list[NDArray[Any]] = []
+    n_epochs, seen = 0, dict[str, None]()
+    folds = storage.load_folds(task.data)
+    for number, fold in enumerate(folds):
+        data, preprocessing = prepare(task.configuration, schema, features, target, fold, task.seed)
+        fitted = fit(
+            task.configuration,
+            data,
+            metric,
+            task.settings,
+            seed=task.seed,
+            report=lambda epoch, fold=number, before=n_epochs: report(
+                replace(epoch, epoch=before + epoch.epoch, fold=fold)
+            ),
+            stop_at=task.stop_at,
+        )
+        members.append(Member(preprocessing, fitted.network, task.configuration.network, data.target))
+        predictions.append(fitted.predictions)
+        n_epochs += fitted.n_epochs
+        seen.update(dict.fromkeys(preprocessing.notes))
+    rows = validation_rows(folds)
+    scores = metrics.score_all(schema.target.task, target[rows], np.concatenate(predictions))
+    Predictor(schema, members).save(task.out / "model")
+    np.save(task.out / "validation.npy", np.concatenate(predictions))
+    return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
+
+
+def prepare(
+    configuration: Configuration,
+    schema: Schema,
+    features: pd.DataFrame,
+    target: NDArray[Any],
+    fold: Fold,
+    seed: int,
+) -> tuple[PreparedData, Preprocessing]:
+    """Returns a fold's arrays, with every step fitted on its training rows alone, and the fitted steps."""
+    preprocessing = Preprocessing(configuration.preprocessing, schema, seed=seed)
+    train_inputs, train_target = preprocessing.fit_resample(features.iloc[fold.train], target[fold.train])
+    spec = target_spec(schema, train_target)
+    return (
+        PreparedData(
+            train=Part(train_inputs, train_target),
+            val=Part(preprocessing.transform(features.iloc[fold.val]), target[fold.val]),
+            inputs=preprocessing.inputs,
+            target=spec,
+        ),
+        preprocessing,
+    )
+
+
+def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:
+    """Returns what a loss needs to know of the training rows' target; (rows,)."""
+    of = schema.target
+    if of.task is Task.REGRESSION:
+        return TargetSpec(of.task, of.n_outputs, mean=float(target.mean()), scale=float(target.std()) or 1.0)
+    return TargetSpec(of.task, of.n_outputs, tuple(np.bincount(target, minlength=len(of.classes)).tolist()))
+
+
+def validation_rows(folds: tuple[Fold, ...]) -> NDArray[np.int64]:
+    """Returns the search part's row positions in the order in which trials store their validation predictions."""
+    return np.concatenate([fold.val for fold in folds])

@@ -1,0 +1,362 @@
+"""The worker: claims trials, runs each in a process of its own, tells the search, hands the rest to the recorder.
+
+It is the only writer of a study. It holds the limits of time and memory from outside the trials' processes, and never
+imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from automl import jobs
+from automl.errors import NoTrialSucceeded
+from automl.isolation import Failure, IsolatedCall, wait_any
+from automl.recorder import Recorder
+from automl.search import Claim, Search
+from automl.study_folder import Prepared, StudyFolder, read_json, write_json
+from automl.study_spec import StudySpec
+from automl.values import Direction, EpochReport, Reason, ReferenceResult, Scored, TrialResult, TrialState, TrialTask
+
+#: Trials whose model and predictions are kept: those that the ensemble may choose among.
+KEPT_TRIALS = 25
+#: After so many repeats in a row the space holds nothing new.
+MAX_REPEATS = 50
+#: Seconds after the end of the search in which trials may score their last checkpoint before they are ended.
+GRACE_S = 3.0
+
+_REASONS = {"timeout": Reason.TIMEOUT, "memory": Reason.OOM}
+
+
+class Watcher(Protocol):
+    """Who wants to know how a study goes."""
+
+    def epoch(self, number: int, epoch: EpochReport) -> None:
+        """A trial finished an epoch."""
+
+    def trial_started(self, number: int) -> None:
+        """A trial was claimed."""
+
+    def trial_ended(self, result: TrialResult) -> None:
+        """A trial ended."""
+
+    def reference_ended(self, result: ReferenceResult) -> None:
+        """A reference model was scored."""
+
+
+@dataclass(slots=True)
+class _RunningTrial:
+    claim: Claim
+    call: IsolatedCall
+    pruned_at: EpochReport | None = None
+
+
+@dataclass(slots=True)
+class _RunningReference:
+    name: str
+    call: IsolatedCall
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a worker has seen.
+
+    Attributes:
+        ended_by: Why it stopped.
+        interrupted: Whether a person stopped it.
+    """
+
+    references: list[ReferenceResult] = field(default_factory=list)
+    ended_by: str = ""
+    interrupted: bool = False
+
+
+class Worker:
+    """Runs the trials of one study until its budget is spent.
+
+    Args:
+        slots: Trials at a time.
+        search_until: `time.monotonic()` after which no trial begins and running ones stop at their best.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        prepared: Prepared,
+        folder: StudyFolder,
+        search: Search,
+        recorder: Recorder,
+        watcher: Watcher,
+        *,
+        slots: int,
+        search_until: float | None,
+        plugins: tuple[str, ...],
+        references: tuple[str, ...] = (),
+    ) -> None:
+        self._spec = spec
+        self._prepared = prepared
+        self._folder = folder
+        self._search = search
+        self._recorder = recorder
+        self._watcher = watcher
+        self._slots = slots
+        self._until = search_until
+        self._plugins = plugins
+        self._outcome = Outcome()
+        self._waiting_references = deque(name for name in references if not self._known_reference(name))
+        self._running: list[_RunningTrial | _RunningReference] = []
+        self._results = {result.number: result for result in search.results()}
+        self._failures_in_a_row = 0
+        self._repeats_in_a_row = 0
+        self._stopping = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person has stopped the search."""
+        return self._outcome.interrupted
+
+    def interrupt(self) -> None:
+        """Ends the search for a person: nothing new begins, and running trials stop at their best so far."""
+        self._outcome.interrupted = True
+        self._end("it was interrupted")
+
+    def run(self) -> Outcome:
+        """Returns what was seen once the budget is spent, or a person has stopped it.
+
+        Raises:
+            NoTrialSucceeded: Too many trials in a row failed; with the reasons, grouped.
+        """
+        for lost in self._search.requeue_lost():
+            self._recorder.trial_ended(lost)
+            self._results[lost.number] = lost
+        try:
+            while True:
+                while len(self._running) < self._slots and self._begin():
+                    pass
+                if not self._running:
+                    return self._outcome
+                wait_any([running.call for running in self._running], timeout_s=0.5)
+                for running in list(self._running):
+                    self._serve(running)
+                self._search.renew([running.claim for running in self._running if isinstance(running, _RunningTrial)])
+        except BaseException:
+            self._abandon()
+            raise
+
+    # --- beginning -------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> bool:
+        """Begins a reference model or a trial, and returns whether there was one to begin."""
+        if self._stopping or self._spent():
+            return False
+        if self._waiting_references:
+            name = self._waiting_references.popleft()
+            out = self._folder.references / name
+            call = IsolatedCall(
+                jobs.reference, name, self._folder.data, out, self._prepared.objective, self._spec.seed,
+                time_limit_s=self._seconds_left(),
+            )
+            self._running.append(_RunningReference(name, call))
+            return True
+        claim = self._search.claim()
+        original = self._earlier(claim)
+        if original is not None:
+            self._repeat(claim, original)
+            return True
+        now = time.monotonic()
+        trial_time = self._spec.budget.trial_time
+        soft = [until for until in (self._until, now + 0.9 * trial_time if trial_time else None) if until is not None]
+        hard = [left for left in (self._seconds_left(), trial_time) if left is not None]
+        task = TrialTask(
+            configuration=claim.configuration,
+            data=self._folder.data,
+            out=self._folder.trial(claim.number),
+            objective=self._prepared.objective,
+            settings=self._spec.trainer.settings(),
+            seed=self._spec.seed,
+            stop_at=min(soft, default=None),
+        )
+        call = IsolatedCall(
+            jobs.trial, task, self._plugins,
+            time_limit_s=min(hard, default=None),
+            memory_limit=self._spec.budget.trial_memory,
+        )
+        self._recorder.trial_started(claim.number, claim.configuration)
+        self._watcher.trial_started(claim.number)
+        self._running.append(_RunningTrial(claim, call))
+        return True
+
+    def _spent(self) -> bool:
+        """Returns whether the budget allows no further trial, and remembers why."""
+        counted = [r for r in self._results.values() if r.reason is not Reason.LOST]
+        claimed = len(counted) + sum(isinstance(running, _RunningTrial) for running in self._running)
+        if self._spec.budget.trials is not None and claimed >= self._spec.budget.trials:
+            self._outcome.ended_by = self._outcome.ended_by or "all trials are done"
+            return not self._waiting_references
+        if self._until is not None and time.monotonic() >= self._until:
+            self._outcome.ended_by = self._outcome.ended_by or "the time is spent"
+            return True
+        return False
+
+    def _seconds_left(self) -> float | None:
+        return None if self._until is None else max(self._until + GRACE_S - time.monotonic(), 0.1)
+
+    def _earlier(self, claim: Claim) -> TrialResult | None:
+        """Returns the trial that ran this configuration before and would come out the same."""
+        digest = claim.configuration.digest
+        for result in self._results.values():
+            if result.configuration is not None and result.configuration.digest == digest:
+                # What died of its surroundings may do better now.
+                if result.reason not in (Reason.LOST, Reason.TIMEOUT, Reason.OOM):
+                    return result
+        return None
+
+    def _repeat(self, claim: Claim, original: TrialResult) -> None:
+        """Ends a trial with the result that its configuration had before."""
+        self._repeats_in_a_row += 1
+        if self._repeats_in_a_row >= MAX_REPEATS:
+            self._end("every configuration of the search space that is drawn has been run")
+        self._recorder.trial_started(claim.number, claim.configuration)
+        self._finish(
+            claim,
+            TrialResult(
+                number=claim.number,
+                state=original.state,
+                configuration=claim.configuration,
+                value=original.value,
+                metrics=original.metrics,
+                reason=original.reason,
+                message=original.message,
+                repeat_of=original.number if original.repeat_of is None else original.repeat_of,
+            ),
+        )
+
+    # --- going on --------------------------------------------------------------------------------------------------
+
+    def _serve(self, running: _RunningTrial | _RunningReference) -> None:
+        messages = running.call.poll()
+        if isinstance(running, _RunningTrial):
+            for epoch in messages:
+                self._watch(running, epoch)
+        if running.call.done:
+            self._running.remove(running)
+            if isinstance(running, _RunningTrial):
+                self._end_trial(running)
+            else:
+                self._end_reference(running)
+
+    def _watch(self, running: _RunningTrial, epoch: EpochReport) -> None:
+        if running.pruned_at is not None:
+            return  # how much further a stopped trial came depends on the clock, and must not reach the sampler
+        self._recorder.epoch(running.claim.number, epoch)
+        self._watcher.epoch(running.claim.number, epoch)
+        if self._search.report(running.claim, epoch):
+            running.pruned_at = epoch
+            running.call.stop()
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    def _end_trial(self, running: _RunningTrial) -> None:
+        claim, call = running.claim, running.call
+        seconds = time.monotonic() - call.started
+        if running.pruned_at is not None:
+            last = running.pruned_at
+            result = TrialResult(
+                claim.number, TrialState.PRUNED, claim.configuration, last.value, seconds=seconds,
+                n_epochs=last.epoch + 1,
+            )
+        elif call.failure is not None:
+            result = self._failed(claim, call.failure, seconds)
+        else:
+            scored: Scored = call.result
+            if math.isfinite(scored.value):
+                result = TrialResult(
+                    claim.number, TrialState.COMPLETE, claim.configuration, scored.value, scored.metrics, seconds,
+                    scored.n_epochs, seen=scored.seen,
+                )
+            else:
+                failure = Failure("error", f"the objective is {scored.value}")
+                result = self._failed(claim, failure, seconds)
+        self._repeats_in_a_row = 0
+        self._finish(claim, result, call.failure.detail if call.failure else "")
+
+    def _failed(self, claim: Claim, failure: Failure, seconds: float) -> TrialResult:
+        diverged = type(failure.error).__name__ == "TrainingDiverged" or "objective is" in failure.message
+        reason = Reason.NAN if diverged else _REASONS.get(failure.kind, Reason.ERROR)
+        return TrialResult(
+            claim.number, TrialState.FAILED, claim.configuration, seconds=seconds, reason=reason,
+            message=failure.message,
+        )
+
+    def _finish(self, claim: Claim, result: TrialResult, traceback: str = "") -> None:
+        self._search.tell(claim, result)
+        self._recorder.trial_ended(result, traceback)
+        self._results[result.number] = result
+        self._watcher.trial_ended(result)
+        self._tidy()
+        self._failures_in_a_row = self._failures_in_a_row + 1 if result.state is TrialState.FAILED else 0
+        if self._failures_in_a_row >= self._spec.budget.max_consecutive_failures and not self._stopping:
+            if any(result.state is TrialState.COMPLETE for result in self._results.values()):
+                self._end(f"{self._failures_in_a_row} trials in a row failed")
+            else:
+                raise NoTrialSucceeded(grouped_reasons(tuple(self._results.values())))
+
+    def _end_reference(self, running: _RunningReference) -> None:
+        call = running.call
+        seconds = time.monotonic() - call.started
+        if call.failure is None:
+            result = ReferenceResult(running.name, call.result.value, call.result.metrics, seconds=seconds)
+        else:
+            result = ReferenceResult(running.name, None, seconds=seconds, message=call.failure.message)
+        write_json(self._folder.references / f"{result.name}.json", asdict(result))
+        self._outcome.references.append(result)
+        self._recorder.reference(result)
+        self._watcher.reference_ended(result)
+
+    def _known_reference(self, name: str) -> bool:
+        """Returns whether a reference model was scored before this worker began, and takes its score if so."""
+        path = self._folder.references / f"{name}.json"
+        if path.is_file():
+            self._outcome.references.append(ReferenceResult(**read_json(path)))
+        return path.is_file()
+
+    def _tidy(self) -> None:
+        """Removes what trials left behind that no ensemble will choose."""
+        complete = [r for r in self._results.values() if r.state is TrialState.COMPLETE and r.repeat_of is None]
+        ranked = rank(complete, self._prepared.direction)
+        kept = {result.number for result in ranked[:KEPT_TRIALS]}
+        for result in self._results.values():
+            if result.number not in kept and (folder := self._folder.trial(result.number)).is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _end(self, why: str) -> None:
+        self._stopping = True
+        self._outcome.ended_by = why
+        for running in self._running:
+            running.call.stop() if isinstance(running, _RunningTrial) else running.call.kill()
+
+    def _abandon(self) -> None:
+        """Ends what runs, and gives trials back to the queue: whoever goes on with the study runs them again."""
+        for running in self._running:
+            running.call.kill()
+            if isinstance(running, _RunningTrial):
+                self._recorder.trial_ended(self._search.give_back(running.claim))
+        self._running.clear()
+
+
+def rank(results: Sequence[TrialResult], direction: Direction) -> list[TrialResult]:
+    """Returns the trials that have a value, best first; of equals, the earlier."""
+    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+    scored = [result for result in results if result.value is not None]
+    return sorted(scored, key=lambda result: (sign * float(result.value or 0.0), result.number))
+
+
+def grouped_reasons(results: Sequence[TrialResult]) -> str:
+    """Returns one sentence that says how often each reason ended a trial."""
+    counts = Counter(f"{result.reason}: {result.message}" for result in results if result.state is TrialState.FAILED)
+    return "no trial succeeded; " + "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(5))

@@ -1,0 +1,263 @@
+"""What holds for every registered option of every stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from generated_tables import (
+    CLASSES,
+    CLASSIFICATION,
+    KINDS,
+    OPTIONS,
+    REGRESSION,
+    frame,
+    schema,
+    steps,
+    target,
+    walk,
+)
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from automl.components import catalogue
+from automl.errors import ConfigError, DataError
+from automl.preprocessing.preprocessing import Preprocessing
+from automl.values import Choice, Column, ColumnKind, Schema, Step, Target, Task
+
+pytestmark = pytest.mark.filterwarnings("error")
+TRAIN, VAL = np.arange(0, 160, 2), np.arange(1, 160, 2)
+
+
+def wild(features: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows with nothing in common with the given ones."""
+    changed = features.copy()
+    for name, kind in KINDS.items():
+        if kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
+            changed[name] = features[name].fillna(5.0) * -1e6 - 77
+        elif kind is ColumnKind.DATETIME:
+            changed[name] = pd.Series([pd.NaT] * len(features), dtype="datetime64[us]").to_numpy()
+        else:
+            changed[name] = pd.Series(["never seen"] * len(features), dtype="str").to_numpy()
+    return changed
+
+
+@pytest.mark.parametrize(("stage", "name"), OPTIONS)
+def test_other_rows_leave_no_trace(stage: str, name: str) -> None:
+    table, y = frame(160), target(160)
+    changed = table.copy()
+    changed.iloc[VAL] = wild(table.iloc[VAL])
+    y_changed = y.copy()
+    y_changed[VAL] = 0
+
+    quiet, loud = walk(stage, name), walk(stage, name)
+    train, train_y = quiet.fit_resample(table.iloc[TRAIN], y[TRAIN])
+    train_loud, train_y_loud = loud.fit_resample(changed.iloc[TRAIN], y_changed[TRAIN])
+    val = quiet.transform(table.iloc[VAL])
+    loud.transform(changed.iloc[VAL])
+    val_loud = loud.transform(table.iloc[VAL])
+
+    np.testing.assert_array_equal(train_y, train_y_loud)
+    for block in quiet.inputs.blocks:
+        np.testing.assert_array_equal(train[block], train_loud[block])
+        np.testing.assert_array_equal(val[block], val_loud[block])
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, stage: str, name: str) -> set[str]:
+    """Returns a set that fills with the rows that the option's estimator is fitted on."""
+    component = catalogue(stage)[name]
+    seen: set[str] = set()
+
+    def spying(task: Task) -> object:
+        estimator = component.factory(task)
+        for method in ("fit", "fit_transform", "fit_resample"):
+            inner = getattr(estimator, method, None)
+            if inner is not None:
+
+                def recorded(X: np.ndarray, *args: object, inner: object = inner) -> object:
+                    seen.update(str(row).removeprefix("name").removesuffix(".0") for row in X[:, 0])
+                    return inner(X, *args)  # type: ignore[operator]
+
+                setattr(estimator, method, recorded)
+        return estimator
+
+    monkeypatch.setitem(catalogue(stage)._components, name, replace(component, factory=spying))
+    return seen
+
+
+@pytest.mark.parametrize(("stage", "name"), [option for option in OPTIONS if option[1] != "none"])
+def test_nothing_is_fitted_outside_the_training_rows(monkeypatch: pytest.MonkeyPatch, stage: str, name: str) -> None:
+    seen = spied(monkeypatch, stage, name)
+    table, y = frame(160), target(160)
+    preprocessing = walk(stage, name)
+    preprocessing.fit_resample(table.iloc[TRAIN], y[TRAIN])
+    fitted_on = set(seen)
+    assert fitted_on
+    assert fitted_on <= {str(row) for row in TRAIN}
+    preprocessing.transform(table.iloc[VAL])
+    assert seen == fitted_on
+
+
+def test_the_spy_sees_a_row_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = spied(monkeypatch, "scaling", "standard")
+    walk("scaling", "standard").fit_resample(frame(160), target(160))
+    assert {str(row) for row in VAL} <= seen
+
+
+@pytest.mark.parametrize(("stage", "name"), OPTIONS)
+def test_a_row_does_not_depend_on_its_neighbours(stage: str, name: str) -> None:
+    table, y = frame(160), target(160)
+    preprocessing = walk(stage, name)
+    preprocessing.fit_resample(table.iloc[TRAIN], y[TRAIN])
+    together = preprocessing.transform(table.iloc[VAL])
+    for position in (0, 7, 79):
+        alone = preprocessing.transform(table.iloc[VAL[[position]]])
+        for block, values in together.items():
+            np.testing.assert_allclose(alone[block][0], values[position], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "name"), OPTIONS)
+def test_a_seed_decides_everything(stage: str, name: str) -> None:
+    results = [walk(stage, name).fit_resample(frame(120), target(120)) for _ in range(2)]
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+    for block, values in results[0][0].items():
+        np.testing.assert_array_equal(values, results[1][0][block])
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[Step]:
+    """Steps that may follow one another, one of each drawn stage."""
+    stages = ["imputation", "encoding", *draw(st.permutations(["scaling", "resampling", "selection", "reduction"]))]
+    chosen = [Step(s, Choice(draw(st.sampled_from(catalogue(s).names())))) for s in stages if draw(st.booleans())]
+    assume(not Preprocessing.check([(step.stage, [step.choice.name]) for step in chosen], schema()))
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(chain=chains(), n_train=st.integers(1, 40), n_rows=st.integers(0, 12), seed=st.integers(0, 99))
+def test_rows_keep_number_and_order_and_are_finite(chain: list[Step], n_train: int, n_rows: int, seed: int) -> None:
+    preprocessing = Preprocessing(chain, schema(), seed=seed)
+    try:
+        train, y = preprocessing.fit_resample(frame(n_train, seed), target(n_train, seed=seed))
+    except DataError as error:
+        assume("would leave" not in str(error))
+        raise
+    new = frame(n_rows, seed + 1)
+    out = preprocessing.transform(new)
+    backwards = preprocessing.transform(new.iloc[::-1])
+    assert out.keys() == train.keys() == preprocessing.inputs.blocks.keys()
+    for name, spec in preprocessing.inputs.blocks.items():
+        assert train[name].shape == (len(y), *spec.shape)
+        assert out[name].shape == (n_rows, *spec.shape)
+        assert out[name].dtype == (np.float32 if name == "numeric" else np.int64)
+        assert np.isfinite(train[name]).all()
+        assert np.isfinite(out[name]).all()
+        np.testing.assert_allclose(backwards[name][::-1], out[name], rtol=1e-3, atol=1e-3)
+    for codes in (train, out):
+        if "categorical" in codes:
+            assert (codes["categorical"] >= 0).all()
+            assert (codes["categorical"] < preprocessing.inputs.blocks["categorical"].cardinalities).all()
+
+
+def test_without_steps_the_necessary_ones_run() -> None:
+    preprocessing = Preprocessing([], schema(), seed=0)
+    assert [(step.stage, step.choice.name) for step in preprocessing.steps] == [
+        ("imputation", "median"),
+        ("encoding", "ordinal"),
+    ]
+    later = Preprocessing([Step("scaling", Choice("none")), Step("imputation", Choice("mean"))], schema(), seed=0)
+    assert [step.stage for step in later.steps] == ["scaling", "imputation", "encoding"]
+
+
+def test_dates_and_texts_become_numbers() -> None:
+    when = pd.DataFrame({"when": pd.Series([pd.Timestamp("1970-01-03 12:00"), pd.NaT], dtype="datetime64[us]")})
+    preprocessing = Preprocessing([], schema(REGRESSION, "when"), seed=0)
+    train, _ = preprocessing.fit_resample(when, np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(train["numeric"][0], [2.5, 1970, 1, 3, 5, 12])  # a Saturday
+    np.testing.assert_array_equal(train["numeric"][1], train["numeric"][0])  # the median of one date
+
+    texts = Preprocessing([], schema(CLASSIFICATION, "remark"), seed=0)
+    train, _ = texts.fit_resample(frame(100), target(100))
+    assert train["numeric"].shape == (100, 64)
+    assert texts.notes == ("text `remark`: 64 numeric columns",)
+
+
+def test_a_block_without_columns_is_absent() -> None:
+    table, y = frame(100), target(100)
+    preprocessing = Preprocessing(steps("selection", "variance"), schema(CLASSIFICATION, "same", "colour"), seed=0)
+    train, _ = preprocessing.fit_resample(table, y)
+    assert train.keys() == preprocessing.transform(table).keys() == {"categorical"}
+
+
+def test_no_column_left_is_told() -> None:
+    preprocessing = Preprocessing(steps("selection", "variance"), schema(CLASSIFICATION, "same"), seed=0)
+    with pytest.raises(DataError, match="no column to learn from"):
+        preprocessing.fit_resample(frame(20), target(20))
+    with pytest.raises(DataError, match="no training rows"):
+        preprocessing.fit_resample(frame(20).iloc[:0], target(20)[:0])
+
+
+def test_outliers_stay_finite_and_squares_of_them_too() -> None:
+    table = pd.DataFrame({"amount": [0.0, 1.0, 2.0]})
+    preprocessing = Preprocessing(steps("scaling", "standard"), schema(REGRESSION, "amount"), seed=0)
+    preprocessing.fit_resample(table, np.array([0.0, 1.0, 2.0]))
+    out = preprocessing.transform(pd.DataFrame({"amount": [np.inf, -1e308, 3.0]}))["numeric"]
+    assert np.isfinite(out**2).all()
+    assert out[0] == -out[1] > out[2]
+
+
+def test_a_step_that_is_an_option_elsewhere_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown scaling `pca`"):
+        Preprocessing([Step("scaling", Choice("pca"))], schema(), seed=0)
+
+
+def problems(*stages: tuple[str, list[str]], task: Task = CLASSIFICATION, only: tuple[str, ...] = ()) -> list[str]:
+    return [str(problem) for problem in Preprocessing.check(stages, schema(task, *only))]
+
+
+@pytest.mark.parametrize(
+    ("stages", "where", "said"),
+    [
+        ([("scalin", ["standard"])], "preprocessing.0.stage", "Did you mean `scaling`"),
+        ([("scaling", ["standard"]), ("scaling", ["robust"])], "preprocessing.1.stage", "twice"),
+        ([("scaling", ["none", "standart"])], "preprocessing.0.options.1", "Did you mean `standard`"),
+        ([("resampling", ["random_over"]), ("encoding", ["onehot"])], "preprocessing.0.stage", "`encoding` above"),
+        ([("reduction", ["pca"]), ("imputation", ["mean"])], "preprocessing.0.stage", "`imputation` above"),
+        ([("encoding", ["onehot"]), ("imputation", ["most_frequent"])], "preprocessing.1.stage", "encoded before"),
+        ([("encoding", ["onehot", "ordinal"]), ("resampling", ["smote"])], "preprocessing.1", "`ordinal` leaves"),
+        ([("resampling", ["none", "smote"])], "preprocessing.0", "(`row_name`, `colour`, `nothing`)"),
+    ],
+)
+def test_what_cannot_work_is_told_before(stages: list[tuple[str, list[str]]], where: str, said: str) -> None:
+    (told,) = problems(*stages)
+    assert told.startswith(f"{where}: ")
+    assert said in told
+
+
+def test_what_can_work_is_not_complained_about() -> None:
+    assert not problems(("encoding", ["onehot", "target"]), ("resampling", ["smote", "smotenc"]))
+    assert not problems(("resampling", ["smote"]), only=("amount", "yes"))
+    assert not problems(("resampling", ["none"]), task=REGRESSION)
+    assert not problems(("scaling", ["standard"]), ("imputation", ["knn"]), ("selection", ["mutual_information"]))
+    (told,) = problems(("resampling", ["none", "random_under"]), task=REGRESSION)
+    assert "`y` is a number" in told
+
+
+def test_a_table_of_numbers_only_and_one_of_categories_only() -> None:
+    y = np.array([0, 1] * 20)
+    for kind, values in ((ColumnKind.NUMERIC, np.arange(40.0)), (ColumnKind.CATEGORICAL, ["u", "v"] * 20)):
+        only = Schema((Column("x", kind, ""),), Target("y", Task.BINARY, ("no", "yes")))
+        for stage, name in OPTIONS:
+            if Preprocessing.check([(s.stage, [s.choice.name]) for s in steps(stage, name)], only):
+                continue
+            preprocessing = Preprocessing(steps(stage, name), only, seed=0)
+            preprocessing.fit_resample(pd.DataFrame({"x": values}), y)
+            assert len(preprocessing.transform(pd.DataFrame({"x": values[:3]}))) == 1
+
+
+def test_class_names_stand_in_the_notes() -> None:
+    preprocessing = walk("resampling", "random_over")
+    preprocessing.fit_resample(frame(100), target(100))
+    assert any(all(f"{name}: " in note for name in CLASSES) for note in preprocessing.notes)
