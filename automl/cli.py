@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from automl.errors import AutomlError, ConfigError
+from automl.errors import AutomlError, ConfigError, Problem
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.table import Table
 
     from automl.study_spec import StudySpec
@@ -160,7 +161,6 @@ def studies(as_json: AsJson = False) -> None:
 def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_json: AsJson = False) -> None:
     """Show a study: leaderboard, references, the best configuration."""
     from automl import report, search, study_folder
-    from automl import study as studies_
 
     folder = study_folder.existing(study)
     if not folder.result.is_file():
@@ -175,7 +175,9 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
         return
     _print(report.leaderboard_table(document))
     best = document["best"]
-    _print(report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items()))
+    _print(
+        report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items())
+    )
     print("\n".join(report.summary_lines(document)))
 
 
@@ -189,11 +191,11 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict on a table: one row per row, in the same order."""
-    from automl import model_source, plugins, predictions, report
+    from automl import model_source, plugins, prediction, report
 
     plugins.load(plugin)
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        n_rows = predictions.predict_file(folder, data, output)
+        n_rows = prediction.predict_file(folder, data, output)
     if as_json:
         report.print_json({"schema_version": 1, "model": model, "rows": n_rows, "output": str(output)})
     else:
@@ -243,11 +245,10 @@ def rollback(
 @app.command()
 def verify(model: ModelArgument, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """Check every file of a model against its manifest, then load it and predict a made-up row."""
-    from automl import model_source, report
-    from automl.predictor import verify_folder
+    from automl import model_source, prediction, report
 
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        found = verify_folder(folder)
+        found = prediction.prove(folder)
     if as_json:
         report.print_json({"schema_version": 1, "model": model, **found})
     else:
@@ -296,7 +297,7 @@ def schema(
     from automl.search_space import SearchSpace
     from automl.study_spec import StudySpec
 
-    models = {"study": StudySpec, "search_space": SearchSpace}
+    models: dict[str, type[BaseModel]] = {"study": StudySpec, "search_space": SearchSpace}
     if what not in models:
         raise ConfigError(f"there is no schema `{what}`", remedy=did_you_mean(what, list(models)))
     report.print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **models[what].model_json_schema()})
@@ -311,7 +312,8 @@ def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     from automl.tracking.spool import Mirror, Spool
 
     tracker = MlflowTracker(_tracking_uri(tracking_uri))
-    pending, errors = {}, []
+    pending: dict[str, int] = {}
+    errors: list[Problem] = []
     for name in study_folder.names():
         mirror = Mirror(Spool(study_folder.existing(name).spool), tracker)
         pending[name] = mirror.close(timeout_s=600)
@@ -332,9 +334,9 @@ def ui(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open MLflow's own pages on the results, on this machine only."""
-    from automl.tracking.mlflow_tracker import serve_ui
+    from automl.tracking.ui import serve_ui
 
-    serve_ui(_tracking_uri(tracking_uri), port)
+    sys.exit(serve_ui(_tracking_uri(tracking_uri), port))
 
 
 def main() -> None:

@@ -30,9 +30,14 @@ class Hyperparameter:
     """
 
     name: str
-    default: Scalar
+    default: Any
     allowed: tuple[type, ...] = ()
     choices: tuple[Scalar, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default; only sources may have such."""
+        return self.default is inspect.Parameter.empty
 
     def accepts(self, value: Scalar) -> bool:
         """Returns whether `value` may be passed: an int passes for a float, a bool never for a number."""
@@ -162,7 +167,7 @@ def _hyperparameters(kind: str, name: str, factory: Callable[..., Any]) -> dict[
 
 def _resolve(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Returns a parameter's annotation as a type. One at a time: others may name what only type checkers import."""
-    target = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    target = factory.__init__ if inspect.isclass(factory) else factory
     alone = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     return typing.get_type_hints(alone, globalns=getattr(target, "__globals__", {}))[parameter.name]
 

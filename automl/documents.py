@@ -26,15 +26,17 @@ MAX_NODES = 20_000  # counted with aliases expanded, so that a small file cannot
 class _Loader(yaml.SafeLoader):
     """A safe loader with the scalars of YAML 1.2's core schema and no duplicate keys."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012  what the parent declares, emptied
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` is not a word", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` is not a word", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key `{key}` stands twice, first on line {seen[key]}", key_node.start_mark
@@ -53,11 +55,9 @@ for _tag, _pattern, _first in (
         "-+.0123456789",
     ),
 ):
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first)
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 # PyYAML builds integers with a leading zero as octal and floats with its own parser; the core schema means decimal.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 
 def read_yaml(path: Path) -> Any:
@@ -85,11 +85,11 @@ def parse_yaml(text: str, *, where: str) -> Any:
     """Returns the document that `text` holds; `where` is what errors call it."""
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()  # type: ignore[no-untyped-call]
+        node = loader.get_single_node()
         if node is None:
             raise ConfigError("is empty", where=where)
         _count(node, 0, where)
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
@@ -97,7 +97,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(str(error).splitlines()[0], where=where) from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _count(node: yaml.Node, total: int, where: str, depth: int = 0) -> int:
@@ -143,7 +143,9 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], where: str, flags: Ma
     if kind == "missing":
         return Problem("is missing", place, "Add it.")
     found = detail["input"]
-    shown = f"found `{found}`" if isinstance(found, (str, int, float, bool)) or found is None else "found " + _kind(found)
+    shown = (
+        f"found `{found}`" if isinstance(found, (str, int, float, bool)) or found is None else "found " + _kind(found)
+    )
     if kind in ("literal_error", "enum"):
         allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return Problem(

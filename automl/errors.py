@@ -2,6 +2,7 @@
 
     AutomlError                 1
     ├── NoTrialSucceeded        1   every trial of the study failed
+    ├── TrainingDiverged        1   one trial's numbers ceased to be finite
     ├── ConfigError             2   a study, a search space or a flag
     ├── DataError               2   a table that cannot be read, trained on or predicted
     ├── TrackingError           3   MLflow
@@ -58,6 +59,10 @@ class AutomlError(Exception):
 
 class NoTrialSucceeded(AutomlError):
     """Every trial of the study failed."""
+
+
+class TrainingDiverged(AutomlError):
+    """The loss or the predictions of a training are not finite numbers, and no epoch before was better."""
 
 
 class ConfigError(AutomlError):

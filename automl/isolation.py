@@ -7,6 +7,7 @@ ends too.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -90,7 +91,7 @@ class IsolatedCall:
         memory_limit: int | None = None,
     ) -> None:
         context = _context()
-        self._connection, theirs = context.Pipe()
+        self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_run, args=(theirs, function, arguments), daemon=True)
         self.process.start()
         theirs.close()
@@ -106,8 +107,8 @@ class IsolatedCall:
         """Returns the messages that have come since the last look, and updates `done`, `result` and `failure`."""
         messages = []
         try:
-            while not self.done and self._connection.poll():
-                kind, content = self._connection.recv()
+            while not self.done and self.connection.poll():
+                kind, content = self.connection.recv()
                 if kind == "message":
                     messages.append(content)
                 else:
@@ -122,10 +123,8 @@ class IsolatedCall:
     def stop(self) -> None:
         """Asks the function to return early."""
         if not self.done:
-            try:
-                self._connection.send("stop")
-            except OSError:
-                pass  # it has just ended; `poll` will tell
+            with contextlib.suppress(OSError):  # it may just have ended; `poll` will tell
+                self.connection.send("stop")
 
     def kill(self, failure: Failure | None = None) -> None:
         """Ends the process now."""
@@ -140,7 +139,7 @@ class IsolatedCall:
             RuntimeError: It raised something else, or its process died.
         """
         while not self.done:
-            wait([self._connection], timeout=MEMORY_CHECK_S)
+            wait([self.connection], timeout=MEMORY_CHECK_S)
             for message in self.poll():
                 on_message(message)
         if self.failure is None:
@@ -148,10 +147,6 @@ class IsolatedCall:
         if self.failure.error is not None:
             raise self.failure.error
         raise RuntimeError(f"{self.failure.message}\n{self.failure.detail}")
-
-    def fileno(self) -> int:
-        """What `multiprocessing.connection.wait` waits on."""
-        return self._connection.fileno()
 
     def _hold_limits(self) -> None:
         now = time.monotonic()
@@ -166,13 +161,13 @@ class IsolatedCall:
         self.done, self.result, self.failure = True, result, failure
         if failure is not None and self.process.is_alive():
             self.process.kill()
-        self._connection.close()
+        self.connection.close()
         self.process.join()
 
 
 def wait_any(calls: Sequence[IsolatedCall], timeout_s: float) -> None:
     """Waits until one of the calls has something to tell, at most `timeout_s`."""
-    wait(list(calls), timeout=timeout_s)
+    wait([call.connection for call in calls if not call.done], timeout=timeout_s)
 
 
 def warm_up() -> None:

@@ -163,8 +163,7 @@ def combine(predictors: Sequence[tuple[Predictor, float]]) -> Predictor:
     for predictor, weight in predictors:
         total = sum(member.weight for member in predictor.members)
         members += [
-            Member(m.preprocessing, m.network, m.choice, m.target, weight * m.weight / total)
-            for m in predictor.members
+            Member(m.preprocessing, m.network, m.choice, m.target, weight * m.weight / total) for m in predictor.members
         ]
     return Predictor(schema, members)
 

@@ -91,7 +91,9 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
         space, where = search_space.load(path), str(path)
     space, space_notes = space.for_data(schema)
     problems = space.check(CATALOGUES, where=where)
-    problems += Preprocessing.check([(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where)
+    problems += Preprocessing.check(
+        [(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where
+    )
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset)

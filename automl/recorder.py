@@ -1,4 +1,4 @@
-"""What of a study goes to MLflow, and under which names. It is written to the spool; nothing here waits for a server."""
+"""What of a study goes to MLflow, and under which names. It is written to the spool; nothing waits for a server."""
 
 from __future__ import annotations
 
@@ -158,7 +158,11 @@ class Recorder:
 
     def _model_params(self, result: StudyResult) -> dict[str, Any]:
         members = json.dumps(result.shipped.members)
-        return {"study": self._spec.name, "members": members, **(result.best.configuration.flatten() if result.best.configuration else {})}
+        return {
+            "study": self._spec.name,
+            "members": members,
+            **(result.best.configuration.flatten() if result.best.configuration else {}),
+        }
 
     def _open(
         self,
@@ -195,5 +199,3 @@ class Recorder:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-

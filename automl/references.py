@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+
 def run_reference(name: str, data: Path, out: Path, objective: str, seed: int) -> Scored:
     """Returns a reference model's score, and writes its validation predictions to `out`.
 

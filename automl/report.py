@@ -45,8 +45,12 @@ class Terminal:
     def __enter__(self) -> Terminal:
         if self.console.is_terminal and not self.console.quiet:
             self._live = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(),
-                console=self.console, transient=True,
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
             )
             self._task = self._live.add_task("reading and checking the data", total=None)
             self._live.start()
@@ -172,7 +176,10 @@ def leaderboard_table(document: dict[str, Any], *, rows: int = 10) -> Table:
             table.add_row(str(trial["number"]), shown, number(trial["validation"]), "", f"{trial['seconds']:.1f}")
     for reference in document["references"]:
         table.add_row(
-            "", f"[dim]reference: {reference['name']}[/dim]", number(reference["value"]), number(reference["test"]),
+            "",
+            f"[dim]reference: {reference['name']}[/dim]",
+            number(reference["value"]),
+            number(reference["test"]),
             f"{reference['seconds']:.1f}",
         )
     return table

@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from automl.errors import StorageError
@@ -139,9 +140,7 @@ class Search:
         return lost
 
 
-def open_search(
-    spec: StudySpec, folder: StudyFolder, direction: Direction, space: SearchSpace
-) -> Search:
+def open_search(spec: StudySpec, folder: StudyFolder, direction: Direction, space: SearchSpace) -> Search:
     """Returns the search of a study, made if there is none.
 
     Raises:
@@ -177,7 +176,7 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(folder.journal))
+        backend = JournalFileBackend(str(folder.journal))
         return optuna.storages.JournalStorage(backend)
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error

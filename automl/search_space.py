@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from automl.components import STAGES, Catalogue, Hyperparameter
 from automl.documents import read_yaml, validate
@@ -77,7 +86,7 @@ class IntRange(_Range):
 
     def nearest(self, value: Any) -> Scalar:
         """Returns the value of the range nearest to `value`."""
-        clamped = min(max(value, self.low), self.high)
+        clamped = float(min(max(value, self.low), self.high))
         return self.low + round((clamped - self.low) / self.step) * self.step
 
     def ends(self) -> tuple[Scalar, ...]:
@@ -227,7 +236,9 @@ class SearchSpace(_Strict):
     network: Options
     optimizer: Options
     schedule: Options = [Option(name="constant")]
-    loss: Options | None = Field(None, description="Left out: cross-entropy for classes, mean squared error for numbers.")
+    loss: Options | None = Field(
+        None, description="Left out: cross-entropy for classes, mean squared error for numbers."
+    )
     batch_size: Distribution = Fixed(value=256)
 
     @model_validator(mode="after")
@@ -335,9 +346,7 @@ class SearchSpace(_Strict):
             else:
                 stages.append(stage)
         usual = "mse" if schema.target.task is Task.REGRESSION else "cross_entropy"
-        return self.model_copy(
-            update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]}
-        ), notes
+        return self.model_copy(update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]}), notes
 
     def size(self) -> int:
         """Returns how many parameters are searched, over all options."""

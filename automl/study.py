@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from automl import isolation, jobs, manifest
 from automl.errors import NoTrialSucceeded
@@ -33,7 +33,6 @@ from automl.values import (
     Direction,
     FinalTask,
     ReferenceResult,
-    Scalar,
     Schema,
     ShippedModel,
     StudyResult,
@@ -66,7 +65,7 @@ class RunOptions:
     dry_run: bool = False
 
 
-class StudyWatcher(Watcher):
+class StudyWatcher(Watcher, Protocol):
     """Who wants to know how a study goes, from its beginning to its end."""
 
     def prepared(self, spec: StudySpec, prepared: Prepared, already: tuple[TrialResult, ...]) -> None:
@@ -214,16 +213,6 @@ def _finalise(
     )
 
 
-def example(schema: Schema) -> dict[str, Scalar]:
-    """Returns a made-up row that fits the schema: it shows the form of an input and holds none of the user's data."""
-    made_up: dict[ColumnKind, Scalar] = {
-        ColumnKind.NUMERIC: 0.0,
-        ColumnKind.BOOLEAN: True,
-        ColumnKind.DATETIME: "2000-01-01T00:00:00",
-    }
-    return {column.name: made_up.get(column.kind, "example") for column in schema.used}
-
-
 def _make_servable(folder: Path, schema: Schema) -> None:
     """Adds to a model folder what MLflow needs to load and serve it, and seals it."""
     target = schema.target
@@ -240,7 +229,7 @@ def _make_servable(folder: Path, schema: Schema) -> None:
         inputs=inputs,
         outputs=outputs,
         requirements=requirements,
-        example=[example(schema)],
+        example=[schema.example()],
     )
     manifest.write(folder)
 

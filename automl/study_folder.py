@@ -118,6 +118,17 @@ class StudyFolder:
         """Returns the folder of what one trial leaves behind: its model and its validation predictions."""
         return self.path / "trials" / f"{number:05d}"
 
+    def is_locked(self) -> bool:
+        """Returns whether a process is running the study now."""
+        try:
+            with open(self.path / "lock", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the study, so that two launchers never write to one study's state.

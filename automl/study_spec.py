@@ -182,9 +182,7 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Any]] | None = None) -> 
     return build(read_yaml(path), where=str(path), overrides=overrides)
 
 
-def build(
-    document: Any, *, where: str, overrides: Mapping[str, tuple[str, Any]] | None = None
-) -> StudySpec:
+def build(document: Any, *, where: str, overrides: Mapping[str, tuple[str, Any]] | None = None) -> StudySpec:
     """Returns the study that a document describes, after the overrides."""
     flags = {}
     if isinstance(document, Mapping):

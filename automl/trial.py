@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,9 +64,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
             metric,
             task.settings,
             seed=task.seed,
-            report=lambda epoch, fold=number, before=n_epochs: report(
-                replace(epoch, epoch=before + epoch.epoch, fold=fold)
-            ),
+            report=partial(_report_fold, report, number, n_epochs),
             stop_at=task.stop_at,
         )
         members.append(Member(preprocessing, fitted.network, task.configuration.network, data.target))
@@ -77,6 +76,10 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
     Predictor(schema, members).save(task.out / "model")
     np.save(task.out / "validation.npy", np.concatenate(predictions))
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
+
+
+def _report_fold(report: Callable[[EpochReport], bool], fold: int, n_before: int, epoch: EpochReport) -> bool:
+    return report(replace(epoch, epoch=n_before + epoch.epoch, fold=fold))
 
 
 def prepare(

@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-    from pathlib import Path
 
 Scalar = bool | int | float | str | None
 
@@ -118,6 +118,15 @@ class Schema:
     def used(self) -> tuple[Column, ...]:
         """The columns that a model sees: constants and identifiers carry nothing that generalises."""
         return tuple(c for c in self.columns if c.kind not in (ColumnKind.CONSTANT, ColumnKind.IDENTIFIER))
+
+    def example(self) -> dict[str, Scalar]:
+        """Returns a made-up row: it shows the form of an input and holds none of the user's data."""
+        made_up: dict[ColumnKind, Scalar] = {
+            ColumnKind.NUMERIC: 0.0,
+            ColumnKind.BOOLEAN: True,
+            ColumnKind.DATETIME: "2000-01-01T00:00:00",
+        }
+        return {column.name: made_up.get(column.kind, "example") for column in self.used}
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from automl import jobs
-from automl.errors import NoTrialSucceeded
+from automl.errors import NoTrialSucceeded, TrainingDiverged
 from automl.isolation import Failure, IsolatedCall, wait_any
 from automl.recorder import Recorder
 from automl.search import Claim, Search
@@ -158,7 +158,12 @@ class Worker:
             name = self._waiting_references.popleft()
             out = self._folder.references / name
             call = IsolatedCall(
-                jobs.reference, name, self._folder.data, out, self._prepared.objective, self._spec.seed,
+                jobs.reference,
+                name,
+                self._folder.data,
+                out,
+                self._prepared.objective,
+                self._spec.seed,
                 time_limit_s=self._seconds_left(),
             )
             self._running.append(_RunningReference(name, call))
@@ -182,7 +187,9 @@ class Worker:
             stop_at=min(soft, default=None),
         )
         call = IsolatedCall(
-            jobs.trial, task, self._plugins,
+            jobs.trial,
+            task,
+            self._plugins,
             time_limit_s=min(hard, default=None),
             memory_limit=self._spec.budget.trial_memory,
         )
@@ -210,10 +217,10 @@ class Worker:
         """Returns the trial that ran this configuration before and would come out the same."""
         digest = claim.configuration.digest
         for result in self._results.values():
-            if result.configuration is not None and result.configuration.digest == digest:
-                # What died of its surroundings may do better now.
-                if result.reason not in (Reason.LOST, Reason.TIMEOUT, Reason.OOM):
-                    return result
+            # What died of its surroundings may do better now.
+            excused = result.reason in (Reason.LOST, Reason.TIMEOUT, Reason.OOM)
+            if not excused and result.configuration is not None and result.configuration.digest == digest:
+                return result
         return None
 
     def _repeat(self, claim: Claim, original: TrialResult) -> None:
@@ -267,7 +274,11 @@ class Worker:
         if running.pruned_at is not None:
             last = running.pruned_at
             result = TrialResult(
-                claim.number, TrialState.PRUNED, claim.configuration, last.value, seconds=seconds,
+                claim.number,
+                TrialState.PRUNED,
+                claim.configuration,
+                last.value,
+                seconds=seconds,
                 n_epochs=last.epoch + 1,
             )
         elif call.failure is not None:
@@ -276,20 +287,30 @@ class Worker:
             scored: Scored = call.result
             if math.isfinite(scored.value):
                 result = TrialResult(
-                    claim.number, TrialState.COMPLETE, claim.configuration, scored.value, scored.metrics, seconds,
-                    scored.n_epochs, seen=scored.seen,
+                    claim.number,
+                    TrialState.COMPLETE,
+                    claim.configuration,
+                    scored.value,
+                    scored.metrics,
+                    seconds,
+                    scored.n_epochs,
+                    seen=scored.seen,
                 )
             else:
-                failure = Failure("error", f"the objective is {scored.value}")
-                result = self._failed(claim, failure, seconds)
+                message = f"the objective is {scored.value}"
+                result = self._failed(claim, Failure("error", message, TrainingDiverged(message)), seconds)
         self._repeats_in_a_row = 0
         self._finish(claim, result, call.failure.detail if call.failure else "")
 
     def _failed(self, claim: Claim, failure: Failure, seconds: float) -> TrialResult:
-        diverged = type(failure.error).__name__ == "TrainingDiverged" or "objective is" in failure.message
+        diverged = isinstance(failure.error, TrainingDiverged)
         reason = Reason.NAN if diverged else _REASONS.get(failure.kind, Reason.ERROR)
         return TrialResult(
-            claim.number, TrialState.FAILED, claim.configuration, seconds=seconds, reason=reason,
+            claim.number,
+            TrialState.FAILED,
+            claim.configuration,
+            seconds=seconds,
+            reason=reason,
             message=failure.message,
         )
 

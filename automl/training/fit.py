@@ -18,16 +18,12 @@ from torch import Tensor, nn
 
 from automl import losses, metrics
 from automl.components import catalogue
-from automl.errors import AutomlError, DataError
+from automl.errors import DataError, TrainingDiverged
 from automl.training.loaders import Batches
 from automl.training.module import SupervisedModule
 from automl.values import Configuration, EpochReport, Metric, PreparedData, TrainerSettings
 
 Ending = Literal["max_epochs", "patience", "report", "deadline", "diverged"]
-
-
-class TrainingDiverged(AutomlError):  # noqa: N818  the field's word
-    """The loss or the predictions are not finite numbers, and no epoch before was better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ class _Watch(pl.Callback):
         self._report = report
         self._stop_at = math.inf if stop_at is None else stop_at
         self._stopped: Ending = "max_epochs"
-        self._problem: AutomlError | None = None
+        self._problem: DataError | TrainingDiverged | None = None
         self._history: list[EpochReport] = []
         self._best: EpochReport | None = None
         self._weights: dict[str, Tensor] = {}

@@ -52,7 +52,9 @@ def frame(n_rows: int, seed: int = 0) -> pd.DataFrame:
             "same": np.ones(n_rows),
             "huge": rng.choice([1.0, 2.0, 1e300, -np.inf, np.inf], n_rows, p=[0.5, 0.44, 0.02, 0.02, 0.02]),
             "yes": holed(rng.integers(0, 2, n_rows).astype(float), 0.05),
-            "when": (pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 9000, n_rows), unit="h")).as_unit("us"),
+            "when": (pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 9000, n_rows), unit="h")).as_unit(
+                "us"
+            ),
             "row_name": pd.Series([f"name{i}" for i in range(n_rows)], dtype="str"),
             "colour": pd.Series(np.where(rng.random(n_rows) < 0.1, None, colours), dtype="str"),
             "nothing": pd.Series([None] * n_rows, dtype="str"),

@@ -12,9 +12,9 @@ import automl.optimizers
 import automl.schedules  # noqa: F401
 from automl import losses, metrics
 from automl.components import catalogue
-from automl.errors import DataError
+from automl.errors import DataError, TrainingDiverged
 from automl.networks.mlp import mlp
-from automl.training.fit import TrainingDiverged, fit
+from automl.training.fit import fit
 from automl.values import (
     BlockSpec,
     Choice,

@@ -1,0 +1,53 @@
+"""Where a model is: a study's name, a run id, `models:/NAME@alias`, `models:/NAME/3` or a folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from automl import manifest, study_folder
+from automl.errors import ConfigError, did_you_mean
+from automl.tracking.mlflow_tracker import MlflowTracker
+
+
+@contextmanager
+def open_model(name: str, tracking_uri: str) -> Iterator[Path]:
+    """Yields the folder of a model, fetched from MLflow where it lies there.
+
+    Raises:
+        ConfigError: Nothing is called so.
+        TrackingError: MLflow does not have it, or cannot be reached.
+    """
+    uri = name if name.startswith("models:/") else f"runs:/{name}" if re.fullmatch("[0-9a-f]{32}", name) else None
+    if uri is not None:
+        with tempfile.TemporaryDirectory(prefix="automl-model-") as scratch:
+            yield MlflowTracker(tracking_uri).download(uri, Path(scratch) / "model")
+    elif (Path(name) / manifest.NAME).is_file():
+        yield Path(name)
+    elif name in study_folder.names():
+        folder = study_folder.existing(name)
+        if not folder.model.is_dir():
+            raise ConfigError(f"the study `{name}` has no model yet", remedy=f"Finish it: automl resume {name}")
+        yield folder.model
+    else:
+        raise ConfigError(
+            f"`{name}` is no study, run id, `models:/NAME@alias` or model folder",
+            remedy=did_you_mean(name, study_folder.names()) or "Nothing has been run in this folder yet.",
+        )
+
+
+def copy_model(folder: Path, to: Path) -> None:
+    """Copies a verified model folder.
+
+    Raises:
+        ConfigError: `to` exists.
+        RefusedError: The folder is not what its manifest says.
+    """
+    if to.exists():
+        raise ConfigError(f"`{to}` exists", where="--output", remedy="Name a folder that does not exist yet.")
+    manifest.verify(folder)
+    shutil.copytree(folder, to)

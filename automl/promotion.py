@@ -1,0 +1,200 @@
+"""Promotion: gates, evidence, and the alias that moves last. Rollback moves it back.
+
+A crash at any point leaves the alias at the old version or at the new, whole one; promoting again goes on with the
+version that was made.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from automl import manifest, metrics
+from automl.data import storage
+from automl.errors import AutomlError, RefusedError, TrackingError
+from automl.predictor import Predictor
+from automl.study_folder import StudyFolder, read_json, write_json
+from automl.tracking.tracker import ModelVersion, Registry
+
+#: Rows on which a clean process must predict as this one does.
+CLEAN_ROWS = 100
+CLEAN_TIMEOUT_S = 300
+
+#: Runs with nothing but what is installed: no working folder, no variables, nothing that was imported before.
+_CLEAN_LOAD = """
+import sys, pandas, mlflow.pyfunc
+model = mlflow.pyfunc.load_model(sys.argv[1])
+model.predict(pandas.read_parquet(sys.argv[2])).to_parquet(sys.argv[3])
+"""
+
+METRIC, SCORE, STUDY, MANIFEST, PREVIOUS = (
+    "automl.metric", "automl.test_score", "automl.study", "automl.manifest", "automl.previous",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition of a promotion, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+def promote(folder: StudyFolder, model: str, alias: str, registry: Registry) -> dict[str, Any]:
+    """Registers a study's model and moves an alias to it.
+
+    Returns:
+        The evidence, which is also kept in the study's folder: study, model, version, previous version, and each gate.
+
+    Raises:
+        RefusedError: A gate did not open; with what was found.
+        TrackingError: MLflow cannot be reached, or does not have the model yet.
+    """
+    document = read_json(folder.result)
+    if document["model_uri"] is None:
+        raise TrackingError(
+            f"the model of `{document['study']}` has not reached MLflow yet", remedy="Send it: automl sync"
+        )
+    champion = registry.alias(model, alias)
+    with tempfile.TemporaryDirectory(prefix="automl-promote-") as scratch:
+        gates, digest = _gates(folder, document, champion, registry, Path(scratch))
+    evidence: dict[str, Any] = {
+        "study": document["study"],
+        "model": model,
+        "alias": alias,
+        "model_uri": document["model_uri"],
+        "manifest": digest,
+        "promoted": False,
+        "version": None,
+        "previous": champion.version if champion else None,
+        "gates": [{"name": gate.name, "passed": gate.passed, "found": gate.found} for gate in gates],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    kept = folder.path / "promotions" / f"{time.time_ns()}.json"
+    closed = [gate for gate in gates if not gate.passed]
+    if closed:
+        write_json(kept, evidence)
+        raise RefusedError(f"not promoted: {'; '.join(f'{gate.name}: {gate.found}' for gate in closed)}")
+    tags = {
+        STUDY: document["study"],
+        METRIC: document["metric"]["name"],
+        SCORE: repr(document["test"]),
+        MANIFEST: digest,
+        **({PREVIOUS: str(champion.version)} if champion else {}),
+    }
+    made = [version for version in registry.versions(model) if version.tags == {**version.tags, **tags}]
+    version = made[0].version if made else registry.add_version(model, document["model_uri"], tags)
+    write_json(kept, {**evidence, "version": version})
+    registry.point(model, alias, version)
+    evidence |= {"version": version, "promoted": True}
+    write_json(kept, evidence)
+    return evidence
+
+
+def rollback(model: str, alias: str, registry: Registry) -> dict[str, Any]:
+    """Moves an alias back to the version that had it before.
+
+    Raises:
+        RefusedError: There is no version before it.
+    """
+    present = registry.alias(model, alias)
+    if present is None:
+        raise RefusedError(f"`{model}` has no alias `{alias}`", remedy=f"Promote a study: --model {model}")
+    previous = present.tags.get(PREVIOUS)
+    if previous is None or int(previous) not in {version.version for version in registry.versions(model)}:
+        raise RefusedError(f"version {present.version} of `{model}` is the first that was `{alias}`")
+    registry.point(model, alias, int(previous))
+    return {"model": model, "alias": alias, "version": int(previous), "previous": present.version}
+
+
+def _gates(
+    folder: StudyFolder,
+    document: dict[str, Any],
+    champion: ModelVersion | None,
+    registry: Registry,
+    scratch: Path,
+) -> tuple[list[Gate], str]:
+    """Returns every gate, and the digest of the model's manifest."""
+    digest = manifest.verify(folder.model)
+    logged = registry.download(document["model_uri"], scratch / "candidate")
+    found = manifest.verify(logged)
+    gates = [Gate("hashes match", found == digest, f"MLflow holds manifest {found[:12]}, the study {digest[:12]}")]
+    candidate = Predictor.load(logged)
+    rows, target = storage.load_part(folder.data, "test" if document["test"] is not None else "search")
+    gates.append(_clean_process(logged, candidate, rows.iloc[:CLEAN_ROWS], scratch))
+    gates.append(_better(candidate, rows, target, document, champion, registry, scratch, digest))
+    return gates, digest
+
+
+def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scratch: Path) -> Gate:
+    """Loads the model as MLflow would in a new process, and compares what it predicts."""
+    name = "loads and predicts in a clean process"
+    given, made = scratch / "rows.parquet", scratch / "predictions.parquet"
+    rows.to_parquet(given)
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    environment = {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-c", _CLEAN_LOAD, str(folder), str(given), str(made)],
+            cwd=scratch,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=CLEAN_TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return Gate(name, False, f"took more than {CLEAN_TIMEOUT_S} s")
+    except subprocess.CalledProcessError as error:
+        return Gate(name, False, (error.stderr.strip().splitlines() or ["no message"])[-1])
+    here, there = candidate.predict(rows), pd.read_parquet(made)
+    same = list(here.columns) == list(there.columns) and all(
+        np.allclose(here[column], there[column], rtol=1e-5, atol=1e-7)
+        if here[column].dtype.kind == "f"
+        else (here[column].to_numpy() == there[column].to_numpy()).all()
+        for column in here.columns
+    )
+    return Gate(name, same, f"{len(rows)} rows predicted {'the same' if same else 'differently'}")
+
+
+def _better(
+    candidate: Predictor,
+    rows: pd.DataFrame,
+    target: Any,
+    document: dict[str, Any],
+    champion: ModelVersion | None,
+    registry: Registry,
+    scratch: Path,
+    digest: str,
+) -> Gate:
+    """Compares with the present champion, on the champion's own metric and the same test rows."""
+    name = "better than the champion"
+    if champion is None:
+        return Gate(name, True, "there is no champion yet")
+    if champion.tags.get(MANIFEST) == digest:
+        return Gate(name, False, f"version {champion.version} is this very model")
+    if document["test"] is None:
+        return Gate(name, False, "the study has no test rows to compare on (`test_size: 0`)")
+    task = candidate.schema.target.task
+    try:
+        metric = metrics.metric(champion.tags.get(METRIC, document["metric"]["name"]), task)
+        present = Predictor.load(registry.download(champion.uri, scratch / "champion"))
+        if present.schema.target != candidate.schema.target:
+            return Gate(name, False, f"version {champion.version} predicts another target")
+        old = metrics.score(metric, target, present.predictions(rows))
+    except AutomlError as error:
+        return Gate(name, False, f"version {champion.version} cannot be compared: {error}")
+    new = metrics.score(metric, target, candidate.predictions(rows))
+    scores = f"candidate {new:.5g}, champion (version {champion.version}) {old:.5g}"
+    found = f"{metric.name} on {len(rows):,} test rows: {scores}"
+    return Gate(name, metric.better(new, old), found)
