@@ -57,12 +57,14 @@ class RunOptions:
     Attributes:
         workers: Trials at a time.
         dry_run: Keep everything in memory and a temporary folder; nothing is left behind.
+        began: `time.monotonic()` from which the study's time counts; None: from the call.
     """
 
     workers: int = 1
     tracking_uri: str = "sqlite:///mlflow.db"
     plugins: tuple[str, ...] = ()
     dry_run: bool = False
+    began: float | None = None
 
 
 class StudyWatcher(Watcher, Protocol):
@@ -107,7 +109,7 @@ def _run(
     watcher: StudyWatcher,
     render: Callable[[StudyResult, Prepared], str],
 ) -> StudyResult:
-    began = time.monotonic()
+    began = time.monotonic() if options.began is None else options.began
     isolation.warm_up()
     with folder.lock():
         if folder.spec.is_file():
@@ -129,8 +131,7 @@ def _run(
                 return load_result(folder, trials)  # nothing has been added since
             watcher.finalising()
             result = _finalise(spec, prepared, folder, trials, outcome, options)
-            seconds = {"search": searched, "final": time.monotonic() - began - searched}
-            result = replace(result, seconds={"total": time.monotonic() - began, **seconds})
+            result = replace(result, seconds=_seconds(began, searched))
             write_json(folder.result, result_to_json(result))
             recorder.study_ended(result, folder.model, render(result, prepared))
         except NoTrialSucceeded as error:
@@ -139,6 +140,7 @@ def _run(
         finally:
             search.add_seconds(time.monotonic() - began)
             pending = mirror.close(SYNC_S)
+        result = replace(result, seconds=_seconds(began, searched))
         return _with_ids(result, recorder.key, mirror, pending, folder)
 
 
@@ -342,7 +344,13 @@ def leaderboard(trials: tuple[TrialResult, ...], direction: Direction) -> list[T
 
 def _final_seconds(budget_s: float) -> float:
     """Returns what of a study's time is kept for ensemble, test, report and the last words to MLflow."""
-    return min(max(0.12 * budget_s, 4.0), 30.0)
+    return min(max(0.12 * budget_s, 8.0), 30.0)
+
+
+def _seconds(began: float, searched: float) -> dict[str, float]:
+    """Returns the wall-clock seconds of a study's parts up to now."""
+    total = time.monotonic() - began
+    return {"total": total, "search": searched, "final": total - searched}
 
 
 def _environment(base: Path) -> dict[str, str]:

@@ -38,25 +38,25 @@ def drop_rows(task: Task) -> RowDropper:
 @register("imputation")
 def mean(task: Task, *, indicators: bool = False) -> SimpleImputer:
     """Fills a missing number with the column's mean."""
-    return SimpleImputer(strategy="mean", add_indicator=indicators, keep_empty_features=True)
+    return SimpleImputer(strategy="mean", add_indicator=indicators)
 
 
 @register("imputation")
 def median(task: Task, *, indicators: bool = False) -> SimpleImputer:
     """Fills a missing number with the column's median."""
-    return SimpleImputer(strategy="median", add_indicator=indicators, keep_empty_features=True)
+    return SimpleImputer(strategy="median", add_indicator=indicators)
 
 
 @register("imputation", "fills_categories")
 def most_frequent(task: Task, *, indicators: bool = False) -> SimpleImputer:
     """Fills a missing number, and a missing category, with the column's most frequent value."""
-    return SimpleImputer(strategy="most_frequent", add_indicator=indicators, keep_empty_features=True)
+    return SimpleImputer(strategy="most_frequent", add_indicator=indicators)
 
 
 @register("imputation")
 def constant(task: Task, *, value: float = 0.0, indicators: bool = False) -> SimpleImputer:
     """Fills a missing number with one value for all columns."""
-    return SimpleImputer(strategy="constant", fill_value=value, add_indicator=indicators, keep_empty_features=True)
+    return SimpleImputer(strategy="constant", fill_value=value, add_indicator=indicators)
 
 
 @register("imputation")
@@ -88,10 +88,25 @@ def iterative(
     )
 
 
+class EmptyColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Sets columns without any number among the training rows to 0, then and ever after.
+
+    Nothing can be learned of such a column, and a mean, a quartile or a distance does not exist for it. It is not
+    dropped, so that a table has the same columns in every fold.
+    """
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[Any] | None = None) -> EmptyColumns:
+        self.empty_ = np.isnan(X).all(axis=0)
+        n_empty = int(self.empty_.sum())
+        self.notes_ = (f"{n_empty} columns have no number in the training rows and are set to 0",) if n_empty else ()
+        return self
+
+    def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(self.empty_, 0.0, X)
+
+
 class RowDropper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A sampler of complete rows that is a median imputer as well, since no row to predict may be dropped.
-
-    A column without any number tells nothing about rows and is left out of account.
 
     Attributes:
         sample_indices_: Positions of the rows kept; (n_kept,).
@@ -103,8 +118,7 @@ class RowDropper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError: Fewer than a tenth of the rows, or fewer than ten, are complete.
         """
-        missing = np.isnan(X)
-        complete = ~missing[:, ~missing.all(axis=0)].any(axis=1)
+        complete = ~np.isnan(X).any(axis=1)
         n_rows, n_kept = len(X), int(complete.sum())
         if n_kept < n_rows and n_kept < max(MIN_ROWS_LEFT, MIN_SHARE_LEFT * n_rows):
             raise DataError(
@@ -113,7 +127,7 @@ class RowDropper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 remedy="Fill the numbers in instead, for example with `median`.",
             )
         self.sample_indices_ = np.flatnonzero(complete)
-        self.imputer_ = SimpleImputer(strategy="median", keep_empty_features=True).fit(X[complete])
+        self.imputer_ = SimpleImputer(strategy="median").fit(X[complete])
         dropped = f"{n_rows - n_kept} of {n_rows} training rows dropped for a missing number"
         self.notes_ = (dropped, "rows to predict are filled with medians instead") if n_kept < n_rows else ()
         return X[complete], y[complete]

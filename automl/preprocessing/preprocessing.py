@@ -65,12 +65,13 @@ NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
 #: Stages that must have run before a stage.
 BEFORE = {"resampling": ("imputation", "encoding"), "selection": ("imputation",), "reduction": ("imputation",)}
 
-#: Warnings of scikit-learn that tell of what is intended, or of columns without any variance.
+#: Warnings while fitting that tell of what is intended, or of columns without variance and tables of a few rows.
 EXPECTED_WARNINGS = (
     r"n_quantiles .* is greater than the total number of samples",
     r"\[IterativeImputer\] Early stopping criterion not reached",
     r"Number of distinct clusters",
-    r"invalid value encountered in",
+    r"(invalid value|divide by zero) encountered in",
+    r"Degrees of freedom <= 0",
 )
 
 
@@ -163,6 +164,9 @@ class Preprocessing:
                 step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
                 blocks = self._fit(step, blocks, target)
                 notes.append(f"text `{name}`: {encoding.TEXT_COLUMNS} numeric columns")
+            empty = imputation.EmptyColumns()
+            blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
+            notes += getattr(empty, "notes_", ())
             for chosen in self.steps:
                 n_before = _n_columns(blocks)
                 blocks, target, said = self._run(chosen, blocks, target)

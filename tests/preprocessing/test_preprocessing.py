@@ -7,28 +7,91 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from generated_tables import (
-    CLASSES,
-    CLASSIFICATION,
-    KINDS,
-    OPTIONS,
-    REGRESSION,
-    frame,
-    schema,
-    steps,
-    target,
-    walk,
-)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from automl.components import catalogue
+from automl.components import STAGES, catalogue
 from automl.errors import ConfigError, DataError
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.values import Choice, Column, ColumnKind, Schema, Step, Target, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
 TRAIN, VAL = np.arange(0, 160, 2), np.arange(1, 160, 2)
+
+KINDS = {
+    "row": ColumnKind.NUMERIC,
+    "amount": ColumnKind.NUMERIC,
+    "sparse": ColumnKind.NUMERIC,
+    "empty": ColumnKind.NUMERIC,
+    "same": ColumnKind.NUMERIC,
+    "huge": ColumnKind.NUMERIC,
+    "yes": ColumnKind.BOOLEAN,
+    "when": ColumnKind.DATETIME,
+    "row_name": ColumnKind.CATEGORICAL,
+    "colour": ColumnKind.CATEGORICAL,
+    "nothing": ColumnKind.CATEGORICAL,
+    "remark": ColumnKind.TEXT,
+}
+CLASSES = ("a", "b", "c", "d")
+OPTIONS = [(stage, component.name) for stage in STAGES for component in catalogue(stage)]
+CLASSIFICATION, REGRESSION = Task.MULTICLASS, Task.REGRESSION
+
+
+def schema(task: Task = CLASSIFICATION, *names: str) -> Schema:
+    """Returns the schema of the named columns; without names of all but the text, which takes longer than the rest."""
+    shown = names or tuple(name for name in KINDS if name != "remark")
+    target = Target("y", task, CLASSES if task.is_classification else ())
+    return Schema(tuple(Column(name, KINDS[name], "") for name in KINDS if name in shown), target)
+
+
+def frame(n_rows: int, seed: int = 0) -> pd.DataFrame:
+    """Returns a canonical frame; `row` and `row_name` tell each row from all others."""
+    rng = np.random.default_rng(seed)
+
+    def holed(values: np.ndarray, share: float) -> np.ndarray:
+        return np.where(rng.random(n_rows) < share, np.nan, values)
+
+    colours = rng.choice(["red", "green", "blue", "sand"], n_rows, p=[0.5, 0.3, 0.15, 0.05])
+    words = rng.choice(["good", "bad", "slow", "late", "kind"], (n_rows, 3))
+    return pd.DataFrame(
+        {
+            "row": np.arange(n_rows, dtype=float),
+            "amount": holed(rng.normal(size=n_rows), 0.05),
+            "sparse": np.where(rng.random(n_rows) < 0.9, 0.0, rng.lognormal(9, 2, n_rows)),
+            "empty": np.full(n_rows, np.nan),
+            "same": np.ones(n_rows),
+            "huge": rng.choice([1.0, 2.0, 1e300, -np.inf, np.inf], n_rows, p=[0.5, 0.44, 0.02, 0.02, 0.02]),
+            "yes": holed(rng.integers(0, 2, n_rows).astype(float), 0.05),
+            "when": (pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 9000, n_rows), unit="h")).as_unit(
+                "us"
+            ),
+            "row_name": pd.Series([f"name{i}" for i in range(n_rows)], dtype="str"),
+            "colour": pd.Series(np.where(rng.random(n_rows) < 0.1, None, colours), dtype="str"),
+            "nothing": pd.Series([None] * n_rows, dtype="str"),
+            "remark": pd.Series([" ".join(row) if row[0] != "late" else None for row in words], dtype="str"),
+        }
+    )
+
+
+def target(n_rows: int, task: Task = CLASSIFICATION, seed: int = 0) -> np.ndarray:
+    """Returns classes of falling size, the last of one row, or values."""
+    rng = np.random.default_rng(seed)
+    if not task.is_classification:
+        return rng.normal(1000, 100, n_rows)
+    y = rng.choice(3, n_rows, p=[0.6, 0.3, 0.1])
+    y[n_rows // 2] = 3
+    return y.astype(np.int64)
+
+
+def steps(stage: str, name: str, **params: float | str | bool) -> list[Step]:
+    """Returns the step, after what it cannot do without."""
+    before = [Step("encoding", Choice("onehot"))] if name == "smote" else []
+    return [*before, Step(stage, Choice(name, params))]
+
+
+def walk(stage: str, name: str, task: Task = CLASSIFICATION, **params: float | str | bool) -> Preprocessing:
+    """Returns a preprocessing of one step over all columns; not fitted."""
+    return Preprocessing(steps(stage, name, **params), schema(task), seed=7)
 
 
 def wild(features: pd.DataFrame) -> pd.DataFrame:
@@ -135,15 +198,15 @@ def chains(draw: st.DrawFn) -> list[Step]:
     return chosen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(chain=chains(), n_train=st.integers(1, 40), n_rows=st.integers(0, 12), seed=st.integers(0, 99))
 def test_rows_keep_number_and_order_and_are_finite(chain: list[Step], n_train: int, n_rows: int, seed: int) -> None:
     preprocessing = Preprocessing(chain, schema(), seed=seed)
     try:
         train, y = preprocessing.fit_resample(frame(n_train, seed), target(n_train, seed=seed))
     except DataError as error:
-        assume("would leave" not in str(error))
-        raise
+        assert "would leave" in str(error) or "no column to learn from" in str(error)
+        return
     new = frame(n_rows, seed + 1)
     out = preprocessing.transform(new)
     backwards = preprocessing.transform(new.iloc[::-1])

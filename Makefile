@@ -1,0 +1,35 @@
+# The whole interface of a newcomer: make demo, make test, make check.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-fast check schemas clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make setup PYTHON=python3.12"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup  ## A real study on real data, in about two minutes on two cores.
+	$(BIN)/automl run experiments/loan_grades.yaml
+
+test: setup test-fast  ## Everything; the slow tier starts servers, a browser and whole studies.
+	$(BIN)/python -m pytest -q -m slow
+
+test-fast: setup
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+check: setup  ## Format, lint, layers and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+schemas: setup  ## The JSON Schemas that editors use.
+	$(BIN)/automl schema study > docs/study.schema.json
+	$(BIN)/automl schema search_space > docs/search_space.schema.json
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,64 @@
+"""Every study and every search space that is shipped works: none of them is decoration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from automl import plugins, preparation, search_space, study_spec
+from automl.components import CATALOGUES
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted((ROOT / "experiments").glob("*.yaml"))
+SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_study_checks(path: Path) -> None:
+    plugins.load_builtin()
+    spec = study_spec.load(path)
+    assert spec.name == path.stem
+    prepared = preparation.check(spec, path.parent)
+    assert prepared.n_test > 0
+    assert prepared.space.size() > 0
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_space_is_known_to_the_catalogues_and_can_be_sampled(path: Path) -> None:
+    plugins.load_builtin()
+    space = search_space.load(path)
+    assert space.check(CATALOGUES, where=path.name) == []
+    complete = space.model_copy(update={"loss": space.loss or [search_space.Option(name="mse")]})
+    defaults = space.defaults(CATALOGUES)
+    replayed = complete.suggest(optuna.trial.FixedTrial(defaults))
+    assert {name: value for name, value in replayed.flatten().items() if name in defaults} == defaults
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert len({complete.suggest(study.ask()).digest for _ in range(20)}) > 1
+
+
+def test_data_in_the_repository_is_small_and_licensed() -> None:
+    files = [path for path in (ROOT / "experiments" / "data").iterdir() if path.suffix != ".md"]
+    assert sum(path.stat().st_size for path in files) < 5_000_000
+    notes = (ROOT / "experiments" / "data" / "README.md").read_text(encoding="utf-8")
+    assert all(path.name in notes for path in files)
+
+
+def test_mlflow_folder_holds_no_python() -> None:
+    """A module there would shadow MLflow for whoever runs from the project's root."""
+    import mlflow
+
+    assert not list((ROOT / "mlflow").rglob("*.py"))
+    assert mlflow.__file__ is not None
+
+
+def test_tracking_server_listens_on_loopback_and_holds_no_password() -> None:
+    import yaml
+
+    compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text(encoding="utf-8"))
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    password = compose["services"]["database"]["environment"]["POSTGRES_PASSWORD"]
+    assert password.startswith("${MLFLOW_DATABASE_PASSWORD:?")
