@@ -24,13 +24,26 @@ MAX_NODES = 20_000  # counted with aliases expanded, so that a small file cannot
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with the scalars of YAML 1.2's core schema and no duplicate keys."""
+    """A safe loader with the values of YAML 1.2's core schema and no duplicate keys."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  what the parent declares, emptied
+    # Dates, bytes and sets are safe as well, but no study holds them, and JSON cannot.
+    yaml_constructors = {  # noqa: RUF012
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, TypeError):  # `!!int abc`, or more digits than Python converts
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"cannot be read as {kind}", node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
@@ -83,8 +96,9 @@ def read_yaml(path: Path) -> Any:
 
 def parse_yaml(text: str, *, where: str) -> Any:
     """Returns the document that `text` holds; `where` is what errors call it."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise ConfigError("is empty", where=where)
@@ -96,20 +110,27 @@ def parse_yaml(text: str, *, where: str) -> Any:
         raise ConfigError(str(error.problem or error.context), where=place) from None
     except yaml.YAMLError as error:
         raise ConfigError(str(error).splitlines()[0], where=where) from None
+    except RecursionError:
+        raise _too_large(where) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _count(node: yaml.Node, total: int, where: str, depth: int = 0) -> int:
     """Returns the number of nodes with aliases expanded, and refuses a document that grows too large or too deep."""
     total += 1
     if total > MAX_NODES or depth > 50:
-        raise ConfigError("describes a document too large or too deep to be a study", where=where)
+        raise _too_large(where)
     if isinstance(node, yaml.CollectionNode):
         for child in node.value:
             for part in child if isinstance(child, tuple) else (child,):
                 total = _count(part, total, where, depth + 1)
     return total
+
+
+def _too_large(where: str) -> ConfigError:
+    return ConfigError("describes a document too large or too deep to be a study", where=where)
 
 
 def validate(model: type[Model], document: Any, *, where: str, flags: Mapping[str, str] | None = None) -> Model:

@@ -137,12 +137,13 @@ def _read(spec: StudySpec, base: Path) -> Dataset:
 
 def _split(spec: StudySpec, dataset: Dataset) -> Splits:
     cut = spec.validation
+    n_folds = cut.folds(round(len(dataset.target) * (1 - cut.test_size)))
     return split(
         dataset,
-        strategy="kfold" if cut.folds else "holdout",
+        strategy="kfold" if n_folds else "holdout",
         size=cut.size,
         test_size=cut.test_size,
-        n_folds=cut.folds or 5,
+        n_folds=n_folds or 5,
         group=cut.column if cut.strategy == "group" else None,
         time=cut.column if cut.strategy == "time" else None,
         gap=cut.gap,

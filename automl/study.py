@@ -138,8 +138,8 @@ def _run(
             recorder.study_failed(str(error))
             raise
         finally:
-            search.add_seconds(time.monotonic() - began)
             pending = mirror.close(SYNC_S)
+            search.add_seconds(time.monotonic() - began)
         result = replace(result, seconds=_seconds(began, searched))
         return _with_ids(result, recorder.key, mirror, pending, folder)
 

@@ -75,10 +75,16 @@ class DataSpec(_Strict):
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
 
 
+#: Below so many search rows, a fifth of them ranks trials by chance.
+SMALL_ROWS = 5000
+
+
 class ValidationSpec(_Strict):
     """How the table is cut, once per study."""
 
-    strategy: Literal["holdout", "kfold", "group", "time"] = "holdout"
+    strategy: Literal["auto", "holdout", "kfold", "group", "time"] = Field(
+        "auto", description="auto: `kfold` on a small table, where one validation part says little, else `holdout`."
+    )
     size: Share = Field(0.2, description="Share of the search rows that validates, without folds.")
     test_size: Annotated[float, Field(ge=0, lt=1, strict=False)] = Field(
         0.2, description="Share of all rows that only the end of the study sees; 0: no test score."
@@ -91,14 +97,14 @@ class ValidationSpec(_Strict):
     def _fits(self) -> ValidationSpec:
         if self.strategy in ("group", "time") and not self.column:
             raise ValueError(f"`strategy: {self.strategy}` needs `column`, the name of the {self.strategy} column")
-        if self.strategy in ("holdout", "kfold") and self.column:
+        if self.strategy in ("auto", "holdout", "kfold") and self.column:
             raise ValueError(f"`column` goes with `strategy: group` or `time`; found `strategy: {self.strategy}`")
         return self
 
-    @property
-    def folds(self) -> int | None:
-        """Number of folds; None for a single validation part."""
-        return self.n_folds or (5 if self.strategy == "kfold" else None)
+    def folds(self, n_search: int) -> int | None:
+        """Returns the number of folds for a table with so many search rows; None for a single validation part."""
+        small = self.strategy == "auto" and n_search < SMALL_ROWS
+        return self.n_folds or (5 if small or self.strategy == "kfold" else None)
 
 
 class SamplerSpec(_Strict):

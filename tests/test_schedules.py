@@ -25,19 +25,6 @@ def test_all_are_registered():
     assert set(SCHEDULES) <= set(catalogue("schedule").names())
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_says_once_when_it_is_stepped(name):
-    assert len(catalogue("schedule")[name].traits & {"per_step", "per_epoch", "monitors"}) == 1
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("n_steps", [1, 2, 3, 4, 7, 100])
-def test_never_exceeds_the_optimizers_rate(name, n_steps):
-    found = rates(name, n_steps)
-    assert len(found) == n_steps
-    assert all(0 < rate <= 1 for rate in found)
-
-
 def test_constant_stays():
     assert rates("constant", 5) == [1.0] * 5
 

@@ -20,7 +20,7 @@ from automl.values import Task
 #: Splits of the training rows in which `target` is cross-fitted.
 N_SPLITS = 5
 
-#: Size of the hashed vocabulary of a text column, and the columns that it is reduced to.
+#: Size of the hashed vocabulary of a text column, and the most columns that it is reduced to.
 TEXT_FEATURES, TEXT_COLUMNS = 2**14, 64
 
 
@@ -139,6 +139,8 @@ class TargetMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 class TextDirections(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Latent semantic analysis of one text column: TF-IDF of hashed words, reduced to 64 directions.
 
+    Fewer where there are fewer training rows.
+
     Words are hashed, not listed: a saved model then holds no word of a training text, and a training fold without any
     word, or with none that occurs twice, is no special case.
 
@@ -156,7 +158,7 @@ class TextDirections(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: NDArray[np.object_]) -> NDArray[np.floating[Any]]:
-        """Returns the directions of the texts X, shaped (rows,); (rows, 64)."""
+        """Returns the directions of the texts X, shaped (rows,); (rows, directions)."""
         return self.svd_.transform(self.tfidf_.transform(self._counts(X)))
 
     @staticmethod

@@ -25,6 +25,9 @@ MAX_DONORS = 256
 #: A donor is the mean of at least this many training rows, so that none of them can be read from a saved model.
 MIN_ROWS_A_DONOR = 5
 
+#: Regressions that feed one another may run away; what they make up is cut here.
+MAX_IMPUTED = 1e30
+
 #: What `drop_rows` must leave of the training rows.
 MIN_ROWS_LEFT, MIN_SHARE_LEFT = 10, 0.1
 
@@ -84,6 +87,8 @@ def iterative(
             skip_complete=True,
             add_indicator=indicators,
             keep_empty_features=True,
+            min_value=-MAX_IMPUTED,
+            max_value=MAX_IMPUTED,
         )
     )
 

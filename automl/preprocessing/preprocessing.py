@@ -53,8 +53,8 @@ NUMERIC, CATEGORICAL = "numeric", "categorical"
 #: The level that a missing category is.
 MISSING = "<missing>"
 
-#: Numbers are cut here on their way in: what lies beyond float32 was not measured.
-MAX_INPUT = float(np.finfo(np.float32).max)
+#: Numbers are cut here on their way in, so that the eighth power still is a float64: regressions go that far.
+MAX_INPUT = 1e30
 
 #: Numbers are cut here on their way out, so that a network may square them and add up a million of them in float32.
 MAX_OUTPUT = 1e15
@@ -100,7 +100,7 @@ class Preprocessing:
 
     Where the steps lack an imputation, `median` runs first; where they lack an encoding, `ordinal` runs after the
     imputation. Dates and texts become numbers before all steps: a date its days since 1970, year, month, day of the
-    month, day of the week and hour; a text 64 directions of its TF-IDF weights.
+    month, day of the week and hour; a text up to 64 directions of its TF-IDF weights.
 
     Args:
         steps: In the order in which they run.
@@ -157,16 +157,8 @@ class Preprocessing:
         if len(features) == 0:
             raise DataError("there are no training rows")
         self._fitted = []
-        notes: list[str] = []
-        blocks = _blocks(features, self.schema)
         with _expected_warnings():
-            for name in self.schema.names(ColumnKind.TEXT):
-                step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
-                blocks = self._fit(step, blocks, target)
-                notes.append(f"text `{name}`: {encoding.TEXT_COLUMNS} numeric columns")
-            empty = imputation.EmptyColumns()
-            blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
-            notes += getattr(empty, "notes_", ())
+            blocks, notes = self._begin(features, target)
             for chosen in self.steps:
                 n_before = _n_columns(blocks)
                 blocks, target, said = self._run(chosen, blocks, target)
@@ -222,6 +214,18 @@ class Preprocessing:
         loaded.notes = tuple(document["notes"])
         loaded._fitted = [FittedStep(**step) for step in document["fitted"]]
         return loaded
+
+    def _begin(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, list[str]]:
+        """Returns the training rows as blocks that any step can take, and what was done to that end."""
+        blocks, notes = _blocks(features, self.schema), []
+        for name in self.schema.names(ColumnKind.TEXT):
+            n_before = _n_columns(blocks)[NUMERIC]
+            step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
+            blocks = self._fit(step, blocks, target)
+            notes.append(f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns")
+        empty = imputation.EmptyColumns()
+        blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
+        return blocks, [*notes, *getattr(empty, "notes_", ())]
 
     def _run(self, step: Step, blocks: Blocks, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any], list[str]]:
         """Returns blocks and targets after a step that is fitted on them, and what the step has to tell."""

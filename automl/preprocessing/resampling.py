@@ -80,8 +80,9 @@ class Synthesiser(BaseEstimator):  # type: ignore[misc]
     of the numeric columns.
 
     Not imbalanced-learn's, which takes one `k_neighbors` for all classes, however small, refuses tables without any
-    numeric or without any categorical column, and spreads codes over one-hot columns: more than a minute for 30,000
-    rows with eight columns of 250 levels, where this takes two seconds.
+    numeric or without any categorical column, and spreads codes over one-hot columns: measured on 30,000 rows of two
+    classes with 100 numeric columns and eight of 257 codes, 25 s and 2.6 GB, against 1 s and 0.8 GB here. Part of
+    that gain is that a class beyond 4,000 rows is sampled.
 
     Args:
         k_neighbors: Near rows that a row may be mixed with; fewer in classes that are too small for it. A class of one

@@ -1,4 +1,4 @@
-"""What every network must do."""
+"""What the built-in networks do beyond the contract of every network, which `tests/contracts/` checks."""
 
 import pytest
 import torch
@@ -36,31 +36,6 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
-@pytest.mark.parametrize("n_outputs", [1, 3])
-def test_gives_outputs_for_each_row(factory, inputs, n_outputs):
-    network = factory(inputs, n_outputs)
-    assert network(batch(inputs, 8)).shape == (8, n_outputs)
-    network.eval()
-    assert network(batch(inputs, 1)).shape == (1, n_outputs)
-    assert network(batch(inputs, 0)).shape == (0, n_outputs)
-
-
-def test_rows_do_not_see_one_another_in_evaluation(factory):
-    network = factory(INPUTS["both"], 2).eval()
-    rows = batch(INPUTS["both"], 6)
-    alone = network({name: block[2:3] for name, block in rows.items()})
-    torch.testing.assert_close(network(rows)[2:3], alone)
-
-
-def test_gradients_reach_every_parameter(factory):
-    network = factory(INPUTS["both"], 2)
-    (network(batch(INPUTS["both"], 64)) * torch.randn(64, 2)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
-
-
 def test_learns_32_rows_by_heart(factory):
     network = factory(INPUTS["both"], 2, width=64, dropout=0.0)
     rows, y = batch(INPUTS["both"], 32), torch.randint(2, (32,))
@@ -71,14 +46,6 @@ def test_learns_32_rows_by_heart(factory):
         loss.backward()
         optimizer.step()
     assert loss < 0.01
-
-
-def test_weights_fit_a_network_whose_blocks_are_told_in_another_order(factory):
-    network = factory(INPUTS["both"], 2).eval()
-    other = factory(InputSpec(dict(reversed(INPUTS["both"].blocks.items()))), 2).eval()
-    other.load_state_dict(network.state_dict())
-    rows = batch(INPUTS["both"], 5)
-    torch.testing.assert_close(network(rows), other(rows), rtol=0, atol=0)
 
 
 def test_an_unknown_code_is_neutral_until_it_is_learned(factory):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -198,14 +201,13 @@ def chains(draw: st.DrawFn) -> list[Step]:
     return chosen
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(chain=chains(), n_train=st.integers(1, 40), n_rows=st.integers(0, 12), seed=st.integers(0, 99))
 def test_rows_keep_number_and_order_and_are_finite(chain: list[Step], n_train: int, n_rows: int, seed: int) -> None:
     preprocessing = Preprocessing(chain, schema(), seed=seed)
     try:
         train, y = preprocessing.fit_resample(frame(n_train, seed), target(n_train, seed=seed))
-    except DataError as error:
-        assert "would leave" in str(error) or "no column to learn from" in str(error)
+    except DataError:  # hardly a complete row, or no column that varies: told, and not to be mended here
         return
     new = frame(n_rows, seed + 1)
     out = preprocessing.transform(new)
@@ -244,7 +246,7 @@ def test_dates_and_texts_become_numbers() -> None:
     texts = Preprocessing([], schema(CLASSIFICATION, "remark"), seed=0)
     train, _ = texts.fit_resample(frame(100), target(100))
     assert train["numeric"].shape == (100, 64)
-    assert texts.notes == ("text `remark`: 64 numeric columns",)
+    assert texts.notes == ("text `remark` became 64 numeric columns",)
 
 
 def test_a_block_without_columns_is_absent() -> None:
@@ -324,3 +326,56 @@ def test_class_names_stand_in_the_notes() -> None:
     preprocessing = walk("resampling", "random_over")
     preprocessing.fit_resample(frame(100), target(100))
     assert any(all(f"{name}: " in note for name in CLASSES) for note in preprocessing.notes)
+
+
+@pytest.mark.parametrize(("stage", "name"), OPTIONS)
+def test_what_is_saved_transforms_the_same(tmp_path: Path, stage: str, name: str) -> None:
+    table, y = frame(160), target(160)
+    preprocessing = walk(stage, name)
+    preprocessing.fit_resample(table.iloc[TRAIN], y[TRAIN])
+    preprocessing.save(tmp_path / "preprocessing.skops")
+    loaded = Preprocessing.load(tmp_path / "preprocessing.skops", schema())
+    assert (loaded.inputs, loaded.notes, loaded.steps) == (
+        preprocessing.inputs,
+        preprocessing.notes,
+        preprocessing.steps,
+    )
+    for block, values in preprocessing.transform(table).items():
+        np.testing.assert_array_equal(loaded.transform(table)[block], values)
+
+
+@pytest.mark.parametrize(("stage", "name"), OPTIONS)
+def test_no_training_row_is_saved(tmp_path: Path, stage: str, name: str) -> None:
+    table, y = frame(160), target(160)
+    preprocessing = walk(stage, name)
+    preprocessing.fit_resample(table, y)
+    preprocessing.save(tmp_path / "preprocessing.skops")
+    with zipfile.ZipFile(tmp_path / "preprocessing.skops") as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist()}
+    for rare in ("name17", "name101"):
+        assert not any(rare.encode(code) in data for data in files.values() for code in ("utf-8", "utf-32-le"))
+    rows = walk("scaling", "none").fit_resample(table, y)[0]["numeric"]
+    for entry, data in files.items():
+        array = np.load(io.BytesIO(data)) if entry.endswith(".npy") else np.empty(0)
+        if array.ndim == 2 and array.shape[1] == rows.shape[1]:
+            assert not np.isclose(array[:, None], rows[None]).all(axis=2).any()
+
+
+def test_texts_are_saved_without_their_words(tmp_path: Path) -> None:
+    preprocessing = Preprocessing([], schema(CLASSIFICATION, "remark"), seed=0)
+    preprocessing.fit_resample(frame(60), target(60))
+    preprocessing.save(tmp_path / "preprocessing.skops")
+    loaded = Preprocessing.load(tmp_path / "preprocessing.skops", schema(CLASSIFICATION, "remark"))
+    np.testing.assert_array_equal(loaded.transform(frame(9))["numeric"], preprocessing.transform(frame(9))["numeric"])
+    with zipfile.ZipFile(tmp_path / "preprocessing.skops") as archive:
+        assert not any(b"slow" in archive.read(entry) for entry in archive.namelist())
+
+
+def test_each_option_works_in_regression() -> None:
+    y = target(120, REGRESSION)
+    for stage, name in OPTIONS:
+        if stage != "resampling" or name == "none":
+            preprocessing = walk(stage, name, REGRESSION)
+            train, values = preprocessing.fit_resample(frame(120), y)
+            assert all(len(block) == len(values) for block in train.values())
+            assert preprocessing.transform(frame(5)).keys() == train.keys()

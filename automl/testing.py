@@ -1,0 +1,498 @@
+"""Checks of what every component must do, for whoever writes one; the built-in ones pass them in `tests/contracts/`.
+
+    from automl.components import catalogue
+    from automl.testing import check_network
+
+    def test_my_network():
+        check_network(catalogue("network")["my_network"])
+
+Each check makes up its own small data, builds the component with its defaults, and raises AssertionError with a
+sentence that says which part of the contract is broken.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from automl.components import STAGES, Component
+from automl.data import sources
+from automl.data.dataset import make_dataset
+from automl.errors import ConfigError
+from automl.losses import encode
+from automl.preprocessing.preprocessing import Preprocessing
+from automl.values import BlockSpec, Choice, ColumnKind, Dataset, InputSpec, Scalar, Step, TargetSpec, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Mix = Literal["numeric", "categorical", "both"]
+MIXES: tuple[Mix, ...] = ("numeric", "categorical", "both")
+
+#: How far a row's result may move with the rows beside it: matrix products of other sizes round otherwise.
+RTOL, ATOL = 1e-4, 1e-5
+
+
+# --- made-up data ------------------------------------------------------------------------------------------------
+
+
+def boring_table(task: Task, *, n_rows: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Returns a table with a column of every kind, whose `target` can be learned from `amount`, `colour` and `paid`.
+
+    Numbers, truth values, dates, categories and texts are missing here and there. Classes are words; the rarest of
+    three has about a sixth of the rows.
+    """
+    rng = np.random.default_rng(seed)
+    amount = rng.normal(size=n_rows)
+    colour = rng.choice(["red", "green", "blue"], n_rows)
+    paid = rng.random(n_rows) < 0.5
+    days = rng.integers(0, 1000, n_rows)
+    words = rng.choice(["good", "bad", "slow", "late", "kind", "dear", "thin", "wide"], (n_rows, 5))
+    signal = 2 * amount + 1.5 * (colour == "red") - paid + rng.normal(scale=0.3, size=n_rows)
+    table = pd.DataFrame(
+        {
+            "amount": amount,
+            "income": rng.lognormal(8, 1, n_rows),
+            "visits": rng.integers(0, 9, n_rows),
+            "paid": pd.array(paid, dtype="boolean"),
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(days, unit="D"),
+            "colour": pd.Series(colour, dtype="str"),
+            "town": pd.Series([f"town {i}" for i in rng.zipf(2.0, n_rows).clip(max=9)], dtype="str"),
+            "remark": pd.Series([" ".join(row) for row in words], dtype="str"),
+            "customer_id": [f"C{i:06d}" for i in rng.permutation(n_rows)],
+            "country": "CH",
+        }
+    )
+    for name in ("income", "paid", "since", "colour", "remark"):
+        table.loc[rng.random(n_rows) < 0.05, name] = None
+    table["target"] = _target(task, signal)
+    return table
+
+
+def boring_dataset(task: Task, *, mix: Mix = "both", n_rows: int = 200, seed: int = 0) -> Dataset:
+    """Returns a boring table as a dataset, with its numbers, truth values and dates, its categories, or both.
+
+    Its text is left out: it takes longer than all the rest.
+    """
+    table = boring_table(task, n_rows=n_rows, seed=seed)
+    kept = [name for name in table if name == "target" or _MIX_OF.get(str(name)) in (mix, *(MIXES * (mix == "both")))]
+    return make_dataset(table[kept], target="target", task=task, name="boring", source="made up")
+
+
+@functools.cache
+def _dataset(task: Task, mix: Mix) -> Dataset:
+    return boring_dataset(task, mix=mix, n_rows=160)
+
+
+_MIX_OF: dict[str, Mix] = {
+    "amount": "numeric",
+    "income": "numeric",
+    "visits": "numeric",
+    "paid": "numeric",
+    "since": "numeric",
+    "colour": "categorical",
+    "town": "categorical",
+}
+
+
+def _target(task: Task, signal: NDArray[np.float64]) -> Any:
+    if task is Task.REGRESSION:
+        return 1000 + 50 * signal
+    if task is Task.BINARY:
+        return np.where(signal > np.quantile(signal, 0.7), "yes", "no")
+    return np.array(["low", "middle", "high"])[np.searchsorted(np.quantile(signal, [0.5, 0.83]), signal)]
+
+
+# --- networks ----------------------------------------------------------------------------------------------------
+
+
+def check_network(component: Component, *, mixes: Sequence[Mix] = MIXES) -> None:
+    """Checks that a network can be trained, saved and shipped.
+
+    Args:
+        component: Of the catalogue of networks.
+        mixes: The mixes of blocks that it takes.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    for mix in mixes:
+        for n_outputs in (1, 3):
+            case = f"the network `{component.name}` on {mix} columns with {n_outputs} outputs"
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                _check_network(component, _INPUTS[mix], n_outputs, case)
+
+
+_NUMERIC = BlockSpec("numeric", (4,))
+_CATEGORICAL = BlockSpec("categorical", (3,), (2, 5, 30))
+_INPUTS: dict[Mix, InputSpec] = {
+    "numeric": InputSpec({"numeric": _NUMERIC}),
+    "categorical": InputSpec({"categorical": _CATEGORICAL}),
+    "both": InputSpec({"numeric": _NUMERIC, "categorical": _CATEGORICAL}),
+}
+
+
+def _check_network(component: Component, inputs: InputSpec, n_outputs: int, case: str) -> None:
+    network = component.factory(inputs, n_outputs)
+    _require(isinstance(network, nn.Module), f"{case} is no torch module")
+    rows = _batch(inputs, 12)
+
+    network.train()
+    outputs = network(rows)
+    _check_outputs(outputs, 12, n_outputs, f"{case}, in training,")
+    torch.autograd.backward((outputs * torch.randn_like(outputs)).sum())
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+            _require(reached, f"{case} has a parameter `{name}` that no gradient reaches")
+
+    network.eval()
+    with torch.no_grad():
+        together = network(rows)
+        _check_outputs(together, 12, n_outputs, case)
+        _require(torch.equal(together, network(rows)), f"{case} predicts the same rows otherwise a second time")
+        order = torch.randperm(12)
+        shuffled = network({name: block[order] for name, block in rows.items()})
+        _require(_close(shuffled, together[order]), f"{case} predicts rows otherwise in another order")
+        alone = network({name: block[5:6] for name, block in rows.items()})
+        _check_outputs(alone, 1, n_outputs, f"{case}, for one row,")
+        _require(_close(alone, together[5:6]), f"{case} predicts a row otherwise without the rows beside it")
+        _check_outputs(network(_batch(inputs, 0)), 0, n_outputs, f"{case}, for no rows,")
+
+        # Stored specifications come back sorted by name, and a file of weights holds tensors and nothing else.
+        again = component.factory(InputSpec(dict(reversed(list(inputs.blocks.items())))), n_outputs).eval()
+        again.load_state_dict({name: weight.clone() for name, weight in network.state_dict().items()})
+        _require(torch.equal(again(rows), together), f"{case} predicts otherwise once its weights are loaded again")
+    storages = [weight.data_ptr() for weight in network.state_dict().values() if weight.numel()]
+    _require(len(set(storages)) == len(storages), f"{case} shares memory between weights, which cannot be saved")
+
+
+def _check_outputs(outputs: Any, n_rows: int, n_outputs: int, case: str) -> None:
+    _require(isinstance(outputs, Tensor) and outputs.dtype is torch.float32, f"{case} does not return a float32 tensor")
+    fits = outputs.ndim in (2, 3) and (outputs.shape[0], outputs.shape[-1]) == (n_rows, n_outputs)
+    wanted = f"({n_rows}, {n_outputs}) or ({n_rows}, members, {n_outputs})"
+    _require(fits, f"{case} returns shape {tuple(outputs.shape)} instead of {wanted}")
+    _require(bool(outputs.isfinite().all()), f"{case} returns numbers that are not finite")
+
+
+def _batch(inputs: InputSpec, n_rows: int) -> dict[str, Tensor]:
+    """Returns random rows: numeric (rows, columns), categorical (rows, columns) with every code that may occur."""
+    blocks = {}
+    for name, block in inputs.blocks.items():
+        if block.kind == "numeric":
+            blocks[name] = torch.randn(n_rows, *block.shape)
+        else:
+            codes = torch.stack([torch.randint(n, (n_rows,)) for n in block.cardinalities], dim=1)
+            for code, row in zip((0, -1), range(min(n_rows, 2)), strict=False):  # the unknown code, and the last one
+                codes[row] = torch.tensor([range(n)[code] for n in block.cardinalities])
+            blocks[name] = codes
+    return blocks
+
+
+# --- optimizers, schedules, losses ---------------------------------------------------------------------------------
+
+
+def check_optimizer(component: Component) -> None:
+    """Checks that an optimizer makes a loss small, takes groups of parameters, and spares those told to be spared.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    case = f"the optimizer `{component.name}`"
+    first, last, optimizer = _descend(component)
+    _require(isinstance(optimizer, torch.optim.Optimizer), f"{case} is no torch optimizer")
+    _require(math.isfinite(last) and last < first, f"{case} does not go downhill with its defaults")
+    _require((first, last) == _descend(component)[:2], f"{case} gives other numbers on a second run")
+    _require("lr" in component.hyperparameters, f"{case} has no hyperparameter `lr`")
+
+    weight, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    groups = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
+    params = {"weight_decay": 0.5} if "weight_decay" in component.hyperparameters else {}
+    optimizer = component.factory(groups, **params)
+    _require(len(optimizer.param_groups) == 2, f"{case} does not keep groups of parameters apart")
+    weight.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    _require(bool((bias == 1).all()), f"{case} moves parameters of a group with `weight_decay` 0 without a gradient")
+    _require(not params or bool((weight < 1).all()), f"{case} does nothing with `weight_decay`")
+
+
+def _descend(component: Component) -> tuple[float, float, Any]:
+    """Returns first and last loss of twenty steps on a bowl, and the optimizer."""
+    point = nn.Parameter(torch.tensor([[3.0, -2.0]]))
+    optimizer = component.factory([point])
+    values = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = point.square().sum()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        values.append(loss.item())
+    return values[0], values[-1], optimizer
+
+
+def check_schedule(component: Component) -> None:
+    """Checks that a schedule says when it is stepped and never leaves (0, learning rate], however long training is.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    case = f"the schedule `{component.name}`"
+    kinds = ("per_step", "per_epoch", "monitors")
+    _require(len(component.traits & set(kinds)) == 1, f"{case} needs exactly one of the traits {', '.join(kinds)}")
+    for n_steps in (1, 2, 3, 7, 100):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+        schedule = component.factory(optimizer, n_steps)
+        for step in range(n_steps + 5):  # training may take a step more than planned
+            rate = optimizer.param_groups[0]["lr"]
+            allowed = 0 < rate <= 0.5 or (step >= n_steps and rate == 0)
+            _require(allowed, f"{case} sets the learning rate {rate} in step {step} of {n_steps}, where 0.5 was asked")
+            optimizer.step()
+            schedule.step(*([1.0] if "monitors" in component.traits else []))
+
+
+def check_loss(component: Component) -> None:
+    """Checks that outputs can learn from a loss in every task that its traits name.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    traits = component.traits & {"classification", "regression"}
+    _require(bool(traits), f"the loss `{component.name}` needs the trait `classification` or `regression`")
+    for target in _TARGETS:
+        if ("classification" if target.task.is_classification else "regression") in traits:
+            _check_loss(component, target, f"the loss `{component.name}` of a {target.task.value} target")
+
+
+#: The last has a class without training rows, which resampling and rare classes bring about.
+_TARGETS = (
+    TargetSpec(Task.BINARY, 1, class_counts=(90, 10)),
+    TargetSpec(Task.MULTICLASS, 3, class_counts=(60, 30, 10)),
+    TargetSpec(Task.REGRESSION, 1, mean=1000.0, scale=20.0),
+    TargetSpec(Task.MULTICLASS, 3, class_counts=(60, 40, 0)),
+)
+
+
+def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    if target.task.is_classification:
+        labels = np.arange(16) % len([count for count in target.class_counts if count])
+        y = encode(labels, target)
+        # What is right: a large logit for the class; the single logit of a binary task is that of the second class.
+        right = 4.0 * (2.0 * y[:, None] - 1 if target.n_outputs == 1 else nn.functional.one_hot(y, 3).float())
+    else:
+        y = encode(np.linspace(960, 1040, 16), target)
+        right = y[:, None].clone()
+    loss = component.factory(target)
+    _require(isinstance(loss, nn.Module), f"{case} is no torch module")
+    wrong = (right + 3 * torch.randn(right.shape, generator=generator)).requires_grad_()
+    value = loss(wrong, y)
+    _require(isinstance(value, Tensor) and value.shape == (), f"{case} is not a scalar")
+    _require(bool(value.isfinite()), f"{case} is not finite")
+    torch.autograd.backward(value)
+    reached = wrong.grad is not None and bool((wrong.grad.abs().sum(dim=1) > 0).all())
+    _require(reached, f"{case} gives some rows no gradient")
+    better = loss(right, y)
+    _require(bool(better < value), f"{case} is not smaller for better outputs")
+    members = torch.stack([right, right], dim=1)  # (batch, members, n_outputs)
+    _require(_close(loss(members, y), better), f"{case} differs for an ensemble of two equal members")
+
+
+# --- preprocessing -------------------------------------------------------------------------------------------------
+
+
+def check_step(component: Component) -> None:
+    """Checks that a preprocessing step learns from the training rows alone and leaves rows to predict in place.
+
+    It runs behind what no network can do without, on every mix of columns and every task that it can work with.
+
+    Args:
+        component: Registered in the catalogue of a preprocessing stage.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    _require(component.kind in STAGES, f"`{component.name}` is a {component.kind}, no preprocessing step")
+    n_cases = 0
+    for task in Task:
+        first, second = component.factory(task), component.factory(task)
+        _require(first is None or first is not second, f"`{component.name}` gives the same object twice")
+        for mix in MIXES:
+            dataset = _dataset(task, mix)
+            steps = _steps(component)
+            if not Preprocessing.check([(step.stage, [step.choice.name]) for step in steps], dataset.schema):
+                n_cases += 1
+                _check_step(steps, dataset, f"the {component.kind} `{component.name}` on {mix} columns, {task.value},")
+    _require(n_cases > 0, f"the {component.kind} `{component.name}` works with no table at all")
+
+
+def _steps(component: Component) -> list[Step]:
+    before = [Step("encoding", Choice("onehot"))] if "synthesises_numeric" in component.traits else []
+    return [*before, Step(component.kind, Choice(component.name))]
+
+
+def _check_step(steps: Sequence[Step], dataset: Dataset, case: str) -> None:
+    train, val = np.arange(0, 160, 2), np.arange(1, 160, 2)
+    features, y = dataset.features, dataset.target
+    given, given_y = features.iloc[train].copy(), y[train].copy()
+    y_view = y[train]
+    y_view.flags.writeable = False  # as of a file that is mapped into memory
+
+    fitted = Preprocessing(steps, dataset.schema, seed=7)
+    rows, targets = fitted.fit_resample(features.iloc[train], y_view)
+    _require(given.equals(features.iloc[train]), f"{case} changes the table that it is given")
+    _check_training_rows(rows, targets, given_y, fitted, steps[-1], case)
+
+    expected = fitted.transform(features.iloc[val])
+    _check_blocks(expected, len(val), fitted, f"{case} transforming")
+    fitted.transform(_wild(features.iloc[train], dataset))
+    _check_same(fitted.transform(features.iloc[val]), expected, f"{case} learns from rows that it transforms")
+    backwards = fitted.transform(features.iloc[val[::-1]])
+    _check_same(_take(backwards, slice(None, None, -1)), expected, f"{case} changes the order of rows", exact=False)
+    for position in (0, 41):
+        alone = fitted.transform(features.iloc[val[[position]]])
+        message = f"{case} transforms a row otherwise without the rows beside it"
+        _check_same(alone, _take(expected, slice(position, position + 1)), message, exact=False)
+    _check_blocks(fitted.transform(features.iloc[:0]), 0, fitted, f"{case} transforming no rows")
+
+    twin = Preprocessing(steps, dataset.schema, seed=7)
+    again, targets_again = twin.fit_resample(features.iloc[train], y_view)
+    message = f"{case} gives other rows for the same seed"
+    _require(np.array_equal(targets, targets_again), message)
+    _check_same(again, rows, message)
+    _check_same(twin.transform(features.iloc[val]), expected, message)
+
+    with tempfile.TemporaryDirectory(prefix="automl-check-") as scratch:
+        fitted.save(Path(scratch) / "step.skops")
+        loaded = Preprocessing.load(Path(scratch) / "step.skops", dataset.schema)
+    message = f"{case} transforms otherwise once it is loaded again"
+    _check_same(loaded.transform(features.iloc[val]), expected, message)
+
+    if steps[-1].stage == "resampling":
+        without = Preprocessing(steps[:-1], dataset.schema, seed=7)
+        without.fit_resample(features.iloc[train], y_view)
+        message = f"{case} changes rows that are not training rows"
+        _check_same(without.transform(features.iloc[val]), expected, message)
+
+
+def _check_training_rows(
+    rows: Mapping[str, NDArray[Any]],
+    targets: NDArray[Any],
+    given: NDArray[Any],
+    fitted: Preprocessing,
+    step: Step,
+    case: str,
+) -> None:
+    _check_blocks(rows, len(targets), fitted, f"{case} fitting")
+    if step.stage not in ("resampling", "imputation"):  # the stages that may drop, repeat or make up training rows
+        _require(np.array_equal(targets, given), f"{case} changes the training targets")
+    _require(set(targets.tolist()) <= set(given.tolist()), f"{case} makes up target values")
+    if fitted.schema.target.task.is_classification:
+        _require(set(targets.tolist()) == set(given.tolist()), f"{case} loses a class")
+
+
+def _check_blocks(blocks: Mapping[str, NDArray[Any]], n_rows: int, fitted: Preprocessing, case: str) -> None:
+    described = fitted.inputs.blocks
+    _require(blocks.keys() == described.keys(), f"{case} gives the blocks {sorted(blocks)}, not {sorted(described)}")
+    for name, block in blocks.items():
+        shape = (n_rows, *described[name].shape)
+        _require(block.shape == shape, f"{case} gives shape {block.shape} of `{name}` instead of {shape}")
+        _require(bool(np.isfinite(block).all()), f"{case} leaves numbers in `{name}` that are not finite")
+        if described[name].kind == "categorical":
+            inside = bool(((block >= 0) & (block < np.array(described[name].cardinalities))).all())
+            _require(inside, f"{case} gives codes beyond the cardinalities")
+
+
+def _check_same(
+    found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], message: str, *, exact: bool = True
+) -> None:
+    _require(found.keys() == expected.keys(), message)
+    for name, block in expected.items():
+        other = found[name]
+        same = other.shape == block.shape and (
+            np.array_equal(other, block) if exact else np.allclose(other, block, rtol=RTOL, atol=ATOL)
+        )
+        _require(same, message)
+
+
+def _take(blocks: Mapping[str, NDArray[Any]], rows: slice) -> dict[str, NDArray[Any]]:
+    return {name: block[rows] for name, block in blocks.items()}
+
+
+def _wild(features: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Returns rows that have nothing in common with the given ones."""
+    changed = features.copy()
+    for column in dataset.schema.used:
+        if column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
+            changed[column.name] = features[column.name].fillna(5.0) * -1e6 - 77
+        elif column.kind is ColumnKind.DATETIME:
+            changed[column.name] = features[column.name] + pd.Timedelta(days=20_000)
+        else:
+            changed[column.name] = pd.Series("never seen", index=features.index, dtype="str")
+    return changed
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+def check_source(component: Component, params: Mapping[str, Scalar], base: Path) -> None:
+    """Checks that a source gives the same table twice, with rows numbered from 0, and refuses unknown parameters.
+
+    Args:
+        component: Registered in the catalogue of sources.
+        params: With which it gives a table.
+        base: Folder that relative paths start from.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    case = f"the source `{component.name}`"
+    _require(bool(component.summary), f"{case} has no docstring")
+    frame = sources.read(component.name, params, base)
+    _require(frame.equals(sources.read(component.name, params, base)), f"{case} gives another table a second time")
+    _require(bool((frame.index == np.arange(len(frame))).all()), f"{case} does not number its rows from 0")
+    _require(all(isinstance(name, str) for name in frame), f"{case} gives columns whose names are no words")
+    try:
+        sources.read(component.name, {**params, "no_such_parameter": 1}, base)
+    except ConfigError:
+        return
+    raise AssertionError(f"{case} takes parameters that it does not know")
+
+
+# -----------------------------------------------------------------------------------------------------------------
+
+
+def _check_signature(component: Component) -> None:
+    """Checks what a person sees of a component in a list: a sentence, and defaults that are allowed."""
+    case = f"the {component.kind} `{component.name}`"
+    _require(bool(component.summary), f"{case} has no docstring, whose first line is what people see of it")
+    for known in component.hyperparameters.values():
+        told = bool(known.choices or known.allowed)
+        _require(told, f"{case} does not annotate `{known.name}` with types, so that no search space can be checked")
+        allowed = known.accepts(known.default)
+        _require(
+            allowed, f"{case} has the default `{known.default}` of `{known.name}`, which is not {known.describe()}"
+        )
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=RTOL, atol=ATOL)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise AssertionError(sentence)
