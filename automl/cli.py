@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from automl.errors import AutomlError, ConfigError, Problem
@@ -43,6 +42,26 @@ TrackingUri = Annotated[
 Plugin = Annotated[list[str], typer.Option("--plugin", help="A module that registers components; may be repeated.")]
 ModelArgument = Annotated[str, typer.Argument(help="A study, a run id, models:/NAME@alias, or a model folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+
+#: What typer raises for wrong arguments. It brings a click of its own, so the package `click` has other classes.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"automl {version('automl-platform')}")
+        raise typer.Exit
+
+
+@app.callback()
+def automl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Search preprocessing, network, optimizer and learning rate together; everything goes to MLflow."""
 
 
 @app.command()
@@ -107,14 +126,25 @@ def check(
     study: Annotated[Path | None, typer.Argument(help="A study's YAML file.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    name: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Tell everything that is wrong with a study, or what it would work on; trains nothing."""
     from automl import plugins, preparation, report
 
-    spec, base = _spec(study, data, target, {"search_space": ("--space", space)})
+    overrides = {
+        "name": ("--name", name),
+        "seed": ("--seed", seed),
+        "search_space": ("--space", space),
+        "objective": ("--metric", metric),
+        "task": ("--task", task),
+    }
+    spec, base = _spec(study, data, target, overrides)
     plugins.require(spec.plugins, plugins.load(plugin), where=str(study))
     prepared = preparation.check(spec, base)
     if as_json:
@@ -170,7 +200,7 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
     if not folder.result.is_file():
         trials = search.look(folder, study)
         raise ConfigError(
-            f"the study `{study}` has no result yet; {len(trials)} trials have ended",
+            f"the study `{study}` has no result yet; {_n(len(trials), 'trial')} ended so far",
             remedy=f"Finish it: automl resume {study}",
         )
     document = study_folder.read_json(folder.result)
@@ -203,7 +233,7 @@ def predict(
     if as_json:
         report.print_json({"schema_version": 1, "model": model, "rows": n_rows, "output": str(output)})
     else:
-        print(f"{n_rows:,} rows written to {output}", file=sys.stderr)
+        print(f"{_n(n_rows, 'row')} written to {output}", file=sys.stderr)
 
 
 @app.command()
@@ -264,13 +294,17 @@ def export(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder that does not exist yet.")],
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy a verified model folder: it needs neither the study nor MLflow's server."""
-    from automl import model_source
+    from automl import model_source, report
 
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
         model_source.copy_model(folder, output)
-    print(output)
+    if as_json:
+        report.print_json({"schema_version": 1, "model": model, "output": str(output)})
+    else:
+        print(output)
 
 
 @app.command()
@@ -327,14 +361,16 @@ def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
         report.print_json({"schema_version": 1, "pending": pending})
     else:
         for name, n_pending in pending.items():
-            print(f"{name}: {f'{n_pending} events pending' if n_pending else 'everything has been sent'}")
+            print(f"{name}: {_n(n_pending, 'event') + ' pending' if n_pending else 'everything has been sent'}")
+        if not pending:
+            print(f"no studies under {study_folder.state_folder()}; there is nothing to send", file=sys.stderr)
     if errors:
         raise TrackingError(errors)
 
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one.")] = 5000,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open MLflow's own pages on the results, on this machine only."""
@@ -347,11 +383,11 @@ def main() -> None:
     """Runs the command line and ends the process with its exit code."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Abort:  # what Ctrl-C becomes outside a study
+    except KeyboardInterrupt:
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except _UsageError as error:
+        print(f"error: {_usage_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
     except AutomlError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -426,6 +462,17 @@ def _run(
     if result.status == "interrupted":
         print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
         sys.exit(130)
+
+
+def _usage_sentence(error: Any) -> str:
+    """Returns what is wrong with the arguments, and where to read what is right."""
+    message = str(error.format_message()).strip() or "nothing was asked for"
+    command = error.ctx.command_path if error.ctx is not None else "automl"
+    return f"{command}: {message.rstrip('.')}. See {command} --help"
+
+
+def _n(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _given(overrides: Mapping[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:

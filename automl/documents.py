@@ -23,6 +23,15 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 20_000  # counted with aliases expanded, so that a small file cannot describe a huge document
 
 
+#: How the ends of a range read, and under which key pydantic has them.
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("above", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
+}
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader with the values of YAML 1.2's core schema and no duplicate keys."""
 
@@ -176,6 +185,13 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], where: str, flags: Ma
         )
     if kind == "value_error":
         return Problem(str(context["error"]), place.removesuffix(".value"))
+    if kind in _BOUNDS:
+        word, key = _BOUNDS[kind]
+        return Problem(f"{shown}; allowed: {word} {context[key]:g}", place)
+    if kind == "string_pattern_mismatch":
+        return Problem(
+            f"{shown}; allowed: letters, digits, `.`, `_` and `-`, at most 100, the first a letter or digit", place
+        )
     message = detail["msg"][:1].lower() + detail["msg"][1:]
     return Problem(f"{shown}; {message}", place)
 

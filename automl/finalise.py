@@ -11,7 +11,7 @@ import numpy as np
 from automl import metrics, plugins, references
 from automl.data import storage
 from automl.predictor import Predictor, combine
-from automl.trial import validation_rows
+from automl.trial import by_fold
 from automl.values import FinalTask, Metric, ShippedModel
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def finalise(task: FinalTask) -> ShippedModel:
     metric = metrics.metric(task.objective, schema.target.task)
     features, target = storage.load_part(task.data, "search")
     folds = storage.load_folds(task.data)
-    y_val = target[validation_rows(folds)]
-    predictions = [np.load(folder / "validation.npy") for _, folder in task.candidates]
+    y_val = [target[fold.val] for fold in folds]
+    predictions = [by_fold(np.load(folder / "validation.npy"), folds) for _, folder in task.candidates]
     chosen = select(predictions, y_val, metric) if task.ensemble else {0: 1.0}
     members = sorted(chosen.items(), key=lambda item: -item[1])
     predictor = combine([(Predictor.load(task.candidates[i][1] / "model"), weight) for i, weight in members])
     predictor.save(task.out)
-    blended = sum(weight * predictions[i] for i, weight in members)
+    blended = [np.sum([weight * predictions[i][fold] for i, weight in members], axis=0) for fold in range(len(folds))]
     test: dict[str, float] = {}
     reference_scores: dict[str, float] = {}
     X_test, y_test = storage.load_part(task.data, "test")
@@ -50,32 +50,38 @@ def finalise(task: FinalTask) -> ShippedModel:
             reference_scores[name] = metrics.score(metric, y_test, averaged)
     return ShippedModel(
         members=tuple((task.candidates[i][0], weight) for i, weight in members),
-        validation=metrics.score(metric, y_val, blended),
+        validation=metrics.score_folds(metric, y_val, blended),
         test=test,
         references=reference_scores,
     )
 
 
-def select(predictions: Sequence[NDArray[Any]], y_true: NDArray[Any], metric: Metric) -> dict[int, float]:
+def select(
+    predictions: Sequence[Sequence[NDArray[Any]]], y_true: Sequence[NDArray[Any]], metric: Metric
+) -> dict[int, float]:
     """Returns the weights of a greedy ensemble: position -> weight, adding up to one.
 
     Starting from the best alone, each round adds, with replacement, whatever helps the average most; the best round
     counts. Caruana et al. 2004, "Ensemble selection from libraries of models".
 
     Args:
-        predictions: One array for each candidate, best first; each (rows, classes) or (rows,).
-        y_true: (rows,).
+        predictions: For each candidate, best first, one array a fold; (rows, classes) or (rows,).
+        y_true: One array a fold; (rows,).
     """
     picked: list[int] = []
-    total = np.zeros_like(predictions[0], dtype=np.float64)
+    total = [np.zeros_like(fold, dtype=np.float64) for fold in predictions[0]]
     best, best_length = metric.worst, 1
     for _ in range(ROUNDS):
-        scores = [metrics.score(metric, y_true, (total + each) / (len(picked) + 1)) for each in predictions]
+        n = len(picked) + 1
+        scores = [
+            metrics.score_folds(metric, y_true, [(sum_ + fold) / n for sum_, fold in zip(total, each, strict=True)])
+            for each in predictions
+        ]
         order = np.argsort(scores, kind="stable")
         winner = int(order[0] if metric.better(0, 1) else order[-1])
         winner = next(i for i, value in enumerate(scores) if value == scores[winner])  # of equals, the better trial
         picked.append(winner)
-        total += predictions[winner]
+        total = [sum_ + fold for sum_, fold in zip(total, predictions[winner], strict=True)]
         if len(picked) == 1 or metric.better(scores[winner], best):
             best, best_length = scores[winner], len(picked)
     counts = Counter(picked[:best_length])

@@ -6,7 +6,7 @@ scikit-learn is imported when a score is computed, so that names and directions 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,10 @@ def metric(name: str, task: Task) -> Metric:
         return METRICS[name]
     if name in METRICS:
         known = ", ".join(f"`{other}`" for other in allowed)
-        raise ConfigError(f"the metric `{name}` is not for a {task} task", remedy=f"Known for it: {known}.")
-    raise ConfigError(f"unknown metric `{name}`", remedy=did_you_mean(name, allowed))
+        raise ConfigError(
+            f"the metric `{name}` is not for a {task} task", where="objective", remedy=f"Known for it: {known}."
+        )
+    raise ConfigError(f"unknown metric `{name}`", where="objective", remedy=did_you_mean(name, allowed))
 
 
 def names(task: Task) -> list[str]:
@@ -71,6 +73,21 @@ def score(metric: Metric, y_true: NDArray[Any], predictions: NDArray[Any]) -> fl
 def score_all(task: Task, y_true: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float]:
     """Returns every metric of a task by name; arguments as of `score`."""
     return {name: score(METRICS[name], y_true, predictions) for name in names(task)}
+
+
+def score_folds(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]) -> float:
+    """Returns the mean of a metric over folds; arguments as of `score`, one a fold.
+
+    The mean and not the score of all rows together: the models of two folds need not rank rows on one scale.
+    """
+    return float(np.mean([score(metric, *fold) for fold in zip(y_true, predictions, strict=True)]))
+
+
+def score_all_folds(
+    task: Task, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]
+) -> dict[str, float]:
+    """Returns every metric of a task by name; arguments as of `score_folds`."""
+    return {name: score_folds(METRICS[name], y_true, predictions) for name in names(task)}
 
 
 def _sklearn(name: str, y_true: NDArray[Any], y_pred: NDArray[Any], **options: Any) -> float:

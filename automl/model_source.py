@@ -12,6 +12,7 @@ from pathlib import Path
 from automl import manifest, study_folder
 from automl.errors import ConfigError, did_you_mean
 from automl.tracking.mlflow_tracker import MlflowTracker
+from automl.tracking.tracker import RejectedError, sqlite_path
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def open_model(name: str, tracking_uri: str) -> Iterator[Path]:
     uri = name if name.startswith("models:/") else f"runs:/{name}" if re.fullmatch("[0-9a-f]{32}", name) else None
     if uri is not None:
         with tempfile.TemporaryDirectory(prefix="automl-model-") as scratch:
-            yield MlflowTracker(tracking_uri).download(uri, Path(scratch) / "model")
+            yield _fetch(name, uri, tracking_uri, Path(scratch) / "model")
     elif (Path(name) / manifest.NAME).is_file():
         yield Path(name)
     elif name in study_folder.names():
@@ -40,6 +41,23 @@ def open_model(name: str, tracking_uri: str) -> Iterator[Path]:
         )
 
 
+def _fetch(name: str, uri: str, tracking_uri: str, to: Path) -> Path:
+    database = sqlite_path(tracking_uri)
+    if database is not None and not database.is_file():  # MLflow would make an empty one
+        raise ConfigError(
+            f"`{name}` is looked for in {database}, which does not exist",
+            remedy="Go to the folder of the study, or name its MLflow: --tracking-uri URI",
+        )
+    try:
+        return MlflowTracker(tracking_uri).download(uri, to)
+    except RejectedError as error:
+        raise ConfigError(
+            f"MLflow has no model `{name}`: {error.problems[0].message.removeprefix('MLflow says: ')}",
+            where=error.problems[0].where,
+            remedy="`automl ui` shows which models there are.",
+        ) from error
+
+
 def copy_model(folder: Path, to: Path) -> None:
     """Copies a verified model folder.
 
@@ -49,5 +67,7 @@ def copy_model(folder: Path, to: Path) -> None:
     """
     if to.exists():
         raise ConfigError(f"`{to}` exists", where="--output", remedy="Name a folder that does not exist yet.")
+    if not to.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder `{to.parent}`", where="--output", remedy="Make it first.")
     manifest.verify(folder)
     shutil.copytree(folder, to)

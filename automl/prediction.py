@@ -11,7 +11,7 @@ import pandas as pd
 
 from automl import manifest
 from automl.data import sources
-from automl.errors import ConfigError, ResourceError, did_you_mean
+from automl.errors import ConfigError, ResourceError
 from automl.predictor import Predictor
 
 ENDINGS = (".parquet", ".csv", ".json")
@@ -30,8 +30,9 @@ def predict_file(folder: Path, data: Path, output: Path) -> int:
         raise ConfigError(
             f"found `{output.name}`; allowed endings: {', '.join(ENDINGS)}",
             where="--output",
-            remedy=did_you_mean(output.suffix, ENDINGS),
         )
+    if not output.parent.is_dir():  # told before the work, not after it
+        raise ConfigError(f"there is no folder `{output.parent}`", where="--output", remedy="Make it first.")
     predictor = Predictor.load(folder)
     source, params = sources.infer(data)
     predictions = predictor.predict(sources.read(source, params, Path.cwd())).reset_index(drop=True)
@@ -53,9 +54,8 @@ def prove(folder: Path) -> dict[str, Any]:
 
 
 def _write(predictions: pd.DataFrame, output: Path) -> None:
-    temporary = output.with_name(
-        f".{output.name}.new"
-    )  # a full disk must not leave half a file under the name asked for
+    # A full disk must not leave half a file under the name asked for.
+    temporary = output.with_name(f".{output.name}.new")
     try:
         if output.suffix == ".parquet":
             predictions.to_parquet(temporary, index=False)

@@ -13,9 +13,10 @@ from automl.data.dataset import make_dataset
 from automl.data.splits import split
 from automl.errors import AutomlError, ConfigError, DataError, Problem
 from automl.preprocessing.preprocessing import Preprocessing
+from automl.search_space import SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
-from automl.values import Dataset, Splits
+from automl.values import Dataset, Schema, Splits
 
 
 def check(spec: StudySpec, base: Path) -> Prepared:
@@ -94,6 +95,7 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
     problems += Preprocessing.check(
         [(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where
     )
+    problems += _check_losses(space, schema, where)
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset)
@@ -105,7 +107,7 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        defaults=space.defaults(CATALOGUES),
+        starts=space.starts(CATALOGUES),
         source=dataset.source,
         base=str(base),
         data_digest=dataset.digest,
@@ -118,6 +120,22 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
         notes=(*dataset.notes, *space_notes),
     )
     return prepared, dataset, splits
+
+
+def _check_losses(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
+    """Returns the losses that are not for the task."""
+    task = schema.target.task
+    kind = "classification" if task.is_classification else "regression"
+    suitable = [component.name for component in CATALOGUES["loss"] if kind in component.traits]
+    return [
+        Problem(
+            f"the loss `{option.name}` is not for a {task} task",
+            f"{where}: loss",
+            f"Known for it: {', '.join(f'`{name}`' for name in suitable)}.",
+        )
+        for option in space.loss or ()
+        if option.name in CATALOGUES["loss"] and option.name not in suitable
+    ]
 
 
 def _read(spec: StudySpec, base: Path) -> Dataset:

@@ -7,6 +7,7 @@ version that was made.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import pandas as pd
 
 from automl import manifest, metrics
 from automl.data import storage
-from automl.errors import AutomlError, RefusedError, TrackingError
+from automl.errors import AutomlError, ConfigError, Problem, RefusedError, TrackingError
 from automl.predictor import Predictor
 from automl.study_folder import StudyFolder, read_json, write_json
 from automl.tracking.tracker import ModelVersion, Registry
@@ -60,6 +61,10 @@ def promote(folder: StudyFolder, model: str, alias: str, registry: Registry) -> 
         RefusedError: A gate did not open; with what was found.
         TrackingError: MLflow cannot be reached, or does not have the model yet.
     """
+    _check_names(model, alias)
+    if not folder.result.is_file():
+        name = folder.path.name
+        raise ConfigError(f"the study `{name}` has no result yet", remedy=f"Finish it: automl resume {name}")
     document = read_json(folder.result)
     if document["model_uri"] is None:
         raise TrackingError(
@@ -107,6 +112,7 @@ def rollback(model: str, alias: str, registry: Registry) -> dict[str, Any]:
     Raises:
         RefusedError: There is no version before it.
     """
+    _check_names(model, alias)
     present = registry.alias(model, alias)
     if present is None:
         raise RefusedError(f"`{model}` has no alias `{alias}`", remedy=f"Promote a study: --model {model}")
@@ -115,6 +121,18 @@ def rollback(model: str, alias: str, registry: Registry) -> dict[str, Any]:
         raise RefusedError(f"version {present.version} of `{model}` is the first that was `{alias}`")
     registry.point(model, alias, int(previous))
     return {"model": model, "alias": alias, "version": int(previous), "previous": present.version}
+
+
+def _check_names(model: str, alias: str) -> None:
+    """Refuses names that MLflow would refuse, in words that name the flag."""
+    problems = []
+    if not model.strip() or set(model) & set("/:"):
+        problems.append(Problem(f"found `{model}`; allowed: a name without `/` and `:`", "--model"))
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", alias) or re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        allowed = "letters, digits, `_` and `-`, but neither `latest` nor `v1`, which MLflow reserves"
+        problems.append(Problem(f"found `{alias}`; allowed: {allowed}", "--alias"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _gates(

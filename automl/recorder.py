@@ -125,6 +125,14 @@ class Recorder:
         self._spool.append(ModelLogged(self.key, str(model), "model", self._model_params(result), points))
         self._close(self.key, RunState.COMPLETE)
 
+    def study_unchanged(self) -> None:
+        """Closes the parent run of a study to which nothing was added since its result."""
+        self._close(self.key, RunState.COMPLETE)
+
+    def study_stopped(self) -> None:
+        """Closes the parent run of a study that ends before its result; it may go on."""
+        self._close(self.key, RunState.STOPPED)
+
     def study_failed(self, message: str) -> None:
         """Closes the parent run of a study that came to nothing."""
         self._spool.append(Logged(self.key, tags={"automl.message": message, NOTE: message}))

@@ -10,7 +10,6 @@ import numpy as np
 
 from automl import metrics
 from automl.data import storage
-from automl.trial import validation_rows
 from automl.values import ColumnKind, Schema, Scored, Task
 
 if TYPE_CHECKING:
@@ -27,15 +26,13 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int) -
     schema = storage.load_schema(data)
     features, target = storage.load_part(data, "search")
     folds = storage.load_folds(data)
-    predictions = np.concatenate(
-        [
-            predict(fit(name, schema, features.iloc[f.train], target[f.train], seed), schema, features.iloc[f.val])
-            for f in folds
-        ]
-    )
-    scores = metrics.score_all(schema.target.task, target[validation_rows(folds)], predictions)
+    predictions = [
+        predict(fit(name, schema, features.iloc[f.train], target[f.train], seed), schema, features.iloc[f.val])
+        for f in folds
+    ]
+    scores = metrics.score_all_folds(schema.target.task, [target[f.val] for f in folds], predictions)
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "validation.npy", predictions)
+    np.save(out / "validation.npy", np.concatenate(predictions))
     return Scored(scores[objective], scores, seconds=time.monotonic() - started)
 
 
@@ -108,13 +105,14 @@ def _one_hot(schema: Schema) -> Any:
 
 def _ordinal(schema: Schema) -> Any:
     from sklearn.compose import make_column_transformer
-    from sklearn.decomposition import TruncatedSVD
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
+    from automl.preprocessing.reduction import CappedSVD
+
     # 254 is what histogram gradient boosting takes as categories; categories come first, since it is told positions.
     levels = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=254)
-    texts = [(make_pipeline(text, TruncatedSVD(32, random_state=0)), name) for text, name in _texts(schema)]
+    texts = [(make_pipeline(text, CappedSVD(n_components=32, random_state=0)), name) for text, name in _texts(schema)]
     return make_column_transformer(
         (levels, schema.names(ColumnKind.CATEGORICAL)), ("passthrough", _numbers(schema)), *texts, sparse_threshold=0
     )

@@ -102,6 +102,13 @@ class Terminal:
         outcome = number(result.value) if result.value is not None else f"failed: {result.message}"
         self.console.print(f"reference {result.name}: {escape(outcome)} ({result.seconds:.1f} s)", highlight=False)
 
+    def unchanged(self, why: str) -> None:
+        self.console.print(
+            f"nothing to add: {why or 'the search is over'}; for more, give a larger --trials or --time, "
+            "earlier runs included",
+            highlight=False,
+        )
+
     def finalising(self) -> None:
         text = "building the ensemble, scoring the test rows"
         if self._live is not None:
@@ -189,8 +196,9 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     """Returns the last words of a run: counts, times, and the three commands to type next."""
     trials, seconds, metric = document["trials"], document["seconds"], document["metric"]["name"]
     lines = [
-        f"{trials['complete']} trials complete, {trials['pruned']} pruned, {trials['failed']} failed in "
-        f"{seconds['total']:.0f} s (search {seconds['search']:.0f} s, end {seconds['final']:.0f} s)",
+        f"{trials['complete']} trial{'' if trials['complete'] == 1 else 's'} complete, {trials['pruned']} pruned, "
+        f"{trials['failed']} failed in {seconds['total']:.0f} s "
+        f"(search {seconds['search']:.0f} s, end {seconds['final']:.0f} s)",
         f"validation {metric} {number(document['validation'])}, test {metric} {number(document['test'])}",
     ]
     if document["pending_sync"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,9 @@ from optuna.trial import TrialState as OptunaState
 
 from automl.errors import StorageError
 from automl.search_space import SearchSpace
-from automl.study_folder import StudyFolder
+from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.values import Configuration, Direction, EpochReport, Reason, Scalar, TrialResult, TrialState
+from automl.values import Configuration, EpochReport, Reason, Scalar, TrialResult, TrialState
 
 CONFIGURATION = "automl:configuration"
 LEASE = "automl:lease"
@@ -140,7 +141,7 @@ class Search:
         return lost
 
 
-def open_search(spec: StudySpec, folder: StudyFolder, direction: Direction, space: SearchSpace) -> Search:
+def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Search:
     """Returns the search of a study, made if there is none.
 
     Raises:
@@ -149,13 +150,13 @@ def open_search(spec: StudySpec, folder: StudyFolder, direction: Direction, spac
     study = optuna.create_study(
         study_name=spec.name,
         storage=_storage(folder),
-        direction=direction.value,
-        pruner=_pruner(spec.pruner.name, spec.trainer.max_epochs),
+        direction=prepared.direction.value,
+        pruner=_pruner(spec.pruner.name, spec.trainer.settings(prepared.n_train).max_epochs),
         load_if_exists=True,
     )
     # A study that goes on must not draw the random numbers of its first part again.
     study.sampler = _sampler(spec.sampler.name, spec.seed + len(study.get_trials(deepcopy=False)))
-    return Search(study, space)
+    return Search(study, prepared.space)
 
 
 def look(folder: StudyFolder, name: str) -> tuple[TrialResult, ...]:
@@ -183,6 +184,8 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    # That an argument of Optuna's is experimental is for us to know, not for who runs a study.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         # Without `group`, parameters of conditional branches would be drawn independently of all others.
         "tpe": lambda: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),

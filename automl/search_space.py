@@ -61,7 +61,7 @@ class _Range(_Strict):
             raise ValueError(f"a logarithmic range starts above 0; found low={low}")
         if self.log and step not in (None, 1):
             raise ValueError("a logarithmic range takes no `step`")
-        if step is not None and step <= 0:
+        if step is not None and not 0 < step < math.inf:
             raise ValueError(f"`step` must be above 0; found {step}")
         if default is not None and not low <= default <= high:
             raise ValueError(f"`default` must lie between low={low} and high={high}; found {default}")
@@ -87,10 +87,14 @@ class IntRange(_Range):
     def nearest(self, value: Any) -> Scalar:
         """Returns the value of the range nearest to `value`."""
         clamped = float(min(max(value, self.low), self.high))
-        return self.low + round((clamped - self.low) / self.step) * self.step
+        n_steps = min(round((clamped - self.low) / self.step), (self.high - self.low) // self.step)
+        return self.low + n_steps * self.step
 
     def ends(self) -> tuple[Scalar, ...]:
         return self.low, self.high
+
+    def holds(self, value: Scalar) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.nearest(value) == value
 
 
 class FloatRange(_Range):
@@ -113,10 +117,17 @@ class FloatRange(_Range):
         clamped = float(min(max(value, self.low), self.high))
         if self.step is None:
             return clamped
-        return min(self.low + round((clamped - self.low) / self.step) * self.step, self.high)
+        # `high` may lie between two steps; the last step below it is the largest value, as in Optuna.
+        last = math.floor((self.high - self.low) / self.step + 1e-9)
+        return min(self.low + min(round((clamped - self.low) / self.step), last) * self.step, self.high)
 
     def ends(self) -> tuple[Scalar, ...]:
         return self.low, self.high
+
+    def holds(self, value: Scalar) -> bool:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return math.isclose(float(str(self.nearest(value))), value)
 
 
 class Categorical(_Strict):
@@ -147,6 +158,9 @@ class Categorical(_Strict):
 
     def ends(self) -> tuple[Scalar, ...]:
         return self.choices
+
+    def holds(self, value: Scalar) -> bool:
+        return value in self.choices
 
 
 def _plain(value: Any) -> Any:
@@ -240,6 +254,9 @@ class SearchSpace(_Strict):
         None, description="Left out: cross-entropy for classes, mean squared error for numbers."
     )
     batch_size: Distribution = Fixed(value=256)
+    start: list[dict[str, Scalar]] = Field(
+        [], description="Points that are run after the defaults, each as its changes to them, by dotted names."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> SearchSpace:
@@ -286,15 +303,22 @@ class SearchSpace(_Strict):
             batch_size=int(str(batch_size)),
         )
 
-    def defaults(self, catalogues: Mapping[str, Catalogue]) -> dict[str, Scalar]:
+    def defaults(
+        self, catalogues: Mapping[str, Catalogue], chosen: Mapping[str, str] | None = None
+    ) -> dict[str, Scalar]:
         """Returns the Optuna parameters of one ordinary training: first options, the components' own defaults.
 
         A component's default that lies outside the range is moved to its nearest end, since Optuna does not check
         what is enqueued.
+
+        Args:
+            catalogues: Where the components' defaults are.
+            chosen: Dotted place -> option, where it shall not be the first.
         """
         values: dict[str, Scalar] = {}
         for place, options in self.places():
-            first = options[0]
+            wanted = (chosen or {}).get(place)
+            first = next((option for option in options if option.name == wanted), options[0])
             if len(options) > 1:
                 values[place] = first.name
             hyperparameters = catalogues[_kind(place)][first.name].hyperparameters
@@ -304,6 +328,17 @@ class SearchSpace(_Strict):
         if not isinstance(self.batch_size, Fixed):
             values["batch_size"] = _default(self.batch_size, None)
         return values
+
+    def starts(self, catalogues: Mapping[str, Catalogue]) -> list[dict[str, Scalar]]:
+        """Returns the Optuna parameters of the first trials: the defaults, then each point of `start`."""
+        defaults = self.defaults(catalogues)
+        points = [defaults]
+        for changes in self.start:
+            values = self.defaults(
+                catalogues, {place: str(changes[place]) for place, _ in self.places() if place in changes}
+            )
+            points.append({name: changes.get(name, value) for name, value in values.items()})
+        return points
 
     def check(self, catalogues: Mapping[str, Catalogue], *, where: str) -> list[Problem]:
         """Returns everything that the catalogues know to be wrong, such as a name that is no component's."""
@@ -324,7 +359,33 @@ class SearchSpace(_Strict):
         for end in self.batch_size.ends():
             if not isinstance(end, int) or isinstance(end, bool) or end < 1:
                 problems.append(Problem(f"found `{end}`; must be a whole number above 0", f"{where}: batch_size"))
+        return problems + self._check_start(where)
+
+    def _check_start(self, where: str) -> list[Problem]:
+        searched = self._searched()
+        problems = []
+        for number, changes in enumerate(self.start):
+            for name, value in changes.items():
+                place = f"{where}: start.{number}.{name}"
+                if name not in searched:
+                    problems.append(Problem(f"`{name}` is not searched", place, did_you_mean(name, list(searched))))
+                elif not searched[name].holds(value):
+                    problems.append(Problem(f"found `{value}`, which `{name}` does not hold", place))
         return problems
+
+    def _searched(self) -> dict[str, IntRange | FloatRange | Categorical]:
+        """Returns every parameter that Optuna may be asked for, by its dotted name."""
+        searched: dict[str, IntRange | FloatRange | Categorical] = {}
+        for place, options in self.places():
+            if len(options) > 1:
+                searched[place] = Categorical(type="categorical", choices=tuple(option.name for option in options))
+            for option in options:
+                for name, distribution in option.params.items():
+                    if not isinstance(distribution, Fixed):
+                        searched[f"{place}.{option.name}.{name}"] = distribution
+        if not isinstance(self.batch_size, Fixed):
+            searched["batch_size"] = self.batch_size
+        return searched
 
     def for_data(self, schema: Schema) -> tuple[SearchSpace, list[str]]:
         """Returns the space without the choices that cannot matter on these columns, and sentences that say so.
@@ -346,14 +407,14 @@ class SearchSpace(_Strict):
             else:
                 stages.append(stage)
         usual = "mse" if schema.target.task is Task.REGRESSION else "cross_entropy"
-        return self.model_copy(update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]}), notes
+        narrowed = self.model_copy(update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]})
+        searched = narrowed._searched()
+        start = [{name: value for name, value in point.items() if name in searched} for point in self.start]
+        return narrowed.model_copy(update={"start": [point for point in start if point]}), notes
 
     def size(self) -> int:
         """Returns how many parameters are searched, over all options."""
-        return sum(
-            (len(options) > 1) + sum(not isinstance(d, Fixed) for option in options for d in option.params.values())
-            for _, options in self.places()
-        ) + (not isinstance(self.batch_size, Fixed))
+        return len(self._searched())
 
 
 def load(path: Path) -> SearchSpace:

@@ -73,6 +73,9 @@ class StudyWatcher(Watcher, Protocol):
     def prepared(self, spec: StudySpec, prepared: Prepared, already: tuple[TrialResult, ...]) -> None:
         """The data has been read and checked; `already` ended before."""
 
+    def unchanged(self, why: str) -> None:
+        """The search ended before anything was added to the result that there was."""
+
     def finalising(self) -> None:
         """The search is over."""
 
@@ -115,8 +118,9 @@ def _run(
         if folder.spec.is_file():
             same_study(load_spec(folder), spec)
         prepared: Prepared = IsolatedCall(jobs.prepare, spec, base, folder, options.plugins).wait()
-        search = open_search(spec, folder, prepared.direction, prepared.space)
-        search.enqueue(prepared.defaults)
+        search = open_search(spec, prepared, folder)
+        for parameters in prepared.starts:
+            search.enqueue(parameters)
         watcher.prepared(spec, prepared, search.results())
         spool = Spool(folder.spool)
         mirror = Mirror(spool, tracker)
@@ -127,20 +131,28 @@ def _run(
             outcome = _search(spec, prepared, folder, search, recorder, watcher, options, began)
             searched = time.monotonic() - began
             trials = search.results()
-            if folder.result.is_file() and len(read_json(folder.result)["leaderboard"]) == len(trials):
-                return load_result(folder, trials)  # nothing has been added since
-            watcher.finalising()
-            result = _finalise(spec, prepared, folder, trials, outcome, options)
-            result = replace(result, seconds=_seconds(began, searched))
-            write_json(folder.result, result_to_json(result))
-            recorder.study_ended(result, folder.model, render(result, prepared))
+            added = not folder.result.is_file() or len(read_json(folder.result)["leaderboard"]) != len(trials)
+            if added:
+                watcher.finalising()
+                result = _finalise(spec, prepared, folder, trials, outcome, options)
+                result = replace(result, seconds=_seconds(began, searched))
+                write_json(folder.result, result_to_json(result))
+                recorder.study_ended(result, folder.model, render(result, prepared))
+            else:
+                result = load_result(folder, trials)
+                watcher.unchanged(outcome.ended_by)
+                recorder.study_unchanged()
         except NoTrialSucceeded as error:
             recorder.study_failed(str(error))
+            raise
+        except BaseException:
+            recorder.study_stopped()
             raise
         finally:
             pending = mirror.close(SYNC_S)
             search.add_seconds(time.monotonic() - began)
-        result = replace(result, seconds=_seconds(began, searched))
+        if added:
+            result = replace(result, seconds=_seconds(began, searched))
         return _with_ids(result, recorder.key, mirror, pending, folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Prepared:
     Attributes:
         key: Names this study for ever and everywhere.
         space: The search space without choices that cannot matter on this data.
-        defaults: Optuna parameters of the first trial.
+        starts: Optuna parameters of the first trials, the defaults before all.
         base: The folder that paths in the study are relative to.
         notes: Sentences a person should read once: columns left out, choices dropped.
     """
@@ -36,7 +36,7 @@ class Prepared:
     key: str
     space: SearchSpace
     space_name: str
-    defaults: Mapping[str, Scalar]
+    starts: Sequence[Mapping[str, Scalar]]
     source: str
     base: str
     data_digest: str
@@ -136,8 +136,12 @@ class StudyFolder:
         Raises:
             ConfigError: Another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+", encoding="utf-8") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115  closed below
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error.strerror}", where=str(self.path)) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -54,6 +54,21 @@ def size_bytes(text: Any) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    raise ValueError(f"found {'a mapping' if isinstance(value, Mapping) else 'a list'}; allowed: a plain value")
+
+
+def _epochs(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"found `{value}`; allowed: a whole number above 0, or `auto`")
+
+
+# A plain union would tell one mistake once for each of its members.
+Plain = Annotated[Scalar, BeforeValidator(_plain)]
+Epochs = Annotated[int | Literal["auto"], BeforeValidator(_epochs)]
 Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 Size = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=False)]
@@ -69,9 +84,9 @@ class DataSpec(_Strict):
     """Where the table comes from and what in it is predicted."""
 
     source: str = Field(description="csv, parquet, arrow, jsonl, sklearn, sql, or a plug-in's")
-    params: dict[str, Scalar] = Field({}, description="The source's own; paths are relative to the study's file.")
+    params: dict[str, Plain] = Field({}, description="The source's own; paths are relative to the study's file.")
     target: str
-    positive: Scalar = Field(None, description="The positive class of a binary target; else the last in order.")
+    positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
 
 
@@ -139,13 +154,15 @@ class BudgetSpec(_Strict):
 class TrainerSpec(_Strict):
     """What of a training is not searched."""
 
-    max_epochs: Annotated[int, Field(ge=1)] = 60
+    max_epochs: Epochs = Field("auto", description="auto: the fewer the more rows there are, between 12 and 100.")
     patience: Annotated[int, Field(ge=1)] = 8
     accelerator: str = "auto"
     precision: str = "32-true"
 
-    def settings(self) -> TrainerSettings:
-        return TrainerSettings(**self.model_dump())
+    def settings(self, n_train: int) -> TrainerSettings:
+        """Returns what a trial is told, on so many training rows."""
+        epochs = min(max(round(2000 / n_train**0.5), 12), 100) if self.max_epochs == "auto" else self.max_epochs
+        return TrainerSettings(epochs, self.patience, self.accelerator, self.precision)
 
 
 class StudySpec(_Strict):
@@ -211,7 +228,7 @@ def name_for(path: Path, target: str) -> str:
     stem = path.name.partition(".")[0] or "study"
     if stem in ("train", "data", "table") and path.resolve().parent.name:
         stem = f"{path.resolve().parent.name}-{stem}"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{stem}-{target}").strip("-._")
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{stem}-{target}").strip("-._")
     return name[:100] or "study"
 
 

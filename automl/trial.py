@@ -71,8 +71,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
         predictions.append(fitted.predictions)
         n_epochs += fitted.n_epochs
         seen.update(dict.fromkeys(preprocessing.notes))
-    rows = validation_rows(folds)
-    scores = metrics.score_all(schema.target.task, target[rows], np.concatenate(predictions))
+    scores = metrics.score_all_folds(schema.target.task, [target[fold.val] for fold in folds], predictions)
     Predictor(schema, members).save(task.out / "model")
     np.save(task.out / "validation.npy", np.concatenate(predictions))
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
@@ -113,6 +112,6 @@ def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:
     return TargetSpec(of.task, of.n_outputs, tuple(np.bincount(target, minlength=len(of.classes)).tolist()))
 
 
-def validation_rows(folds: tuple[Fold, ...]) -> NDArray[np.int64]:
-    """Returns the search part's row positions in the order in which trials store their validation predictions."""
-    return np.concatenate([fold.val for fold in folds])
+def by_fold(predictions: NDArray[Any], folds: tuple[Fold, ...]) -> list[NDArray[Any]]:
+    """Returns stored validation predictions, one fold after the other, as one array a fold."""
+    return np.split(predictions, np.cumsum([len(fold.val) for fold in folds])[:-1])

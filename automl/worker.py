@@ -182,7 +182,7 @@ class Worker:
             data=self._folder.data,
             out=self._folder.trial(claim.number),
             objective=self._prepared.objective,
-            settings=self._spec.trainer.settings(),
+            settings=self._spec.trainer.settings(self._prepared.n_train),
             seed=self._spec.seed,
             stop_at=min(soft, default=None),
         )

@@ -31,7 +31,7 @@ from automl.errors import RefusedError
 from automl.preprocessing.encoding import Levels, TargetMeans, TextDirections
 from automl.preprocessing.imputation import CentroidImputer, EmptyColumns, RowDropper, SampledImputer
 from automl.preprocessing.reduction import CappedSVD
-from automl.preprocessing.scaling import SpreadScaler
+from automl.preprocessing.scaling import CoarseQuantiles, SpreadScaler
 from automl.preprocessing.selection import BestColumns
 
 #: Every type that a saved preprocessing may be made of. Before adding one, make sure that an object of it with
@@ -50,7 +50,7 @@ ALLOWED_TYPES = frozenset(
         KFold,  # how a target encoder was cross-fitted; without use after that
         # ours: the same, around the ones above
         *(EmptyColumns, RowDropper, SampledImputer, CentroidImputer, Levels, TargetMeans, TextDirections),
-        *(SpreadScaler, BestColumns, CappedSVD),
+        *(CoarseQuantiles, SpreadScaler, BestColumns, CappedSVD),
     )
 ) | {"sklearn.impute._iterative._ImputerTriplet"}  # private: a named tuple of two index arrays and an estimator
 

@@ -13,6 +13,8 @@ from automl.values import Task
 
 #: Rows that quantiles are estimated from.
 MAX_QUANTILE_ROWS = 10_000
+ROWS_PER_QUANTILE = 30
+MIN_QUANTILES = 10
 
 
 @register("scaling")
@@ -30,14 +32,33 @@ def robust(task: Task) -> SpreadScaler:
 @register("scaling")
 def quantile(
     task: Task, *, output: Literal["normal", "uniform"] = "normal", n_quantiles: int = 1000
-) -> QuantileTransformer:
+) -> CoarseQuantiles:
     """Maps each column through its distribution function, so that it becomes normal or uniform.
 
-    Never more quantiles than training rows; estimated from at most 10,000 of these.
+    One quantile for 30 training rows, at least 10 and at most `n_quantiles`; estimated from at most 10,000 rows.
     """
-    return QuantileTransformer(
+    return CoarseQuantiles(
         output_distribution=output, n_quantiles=min(n_quantiles, MAX_QUANTILE_ROWS), subsample=MAX_QUANTILE_ROWS
     )
+
+
+class CoarseQuantiles(QuantileTransformer):  # type: ignore[misc]
+    """A quantile transformer with no more quantiles than the rows can tell apart from noise.
+
+    With as many as rows it would follow every single value, and carry the training values into the model folder. One
+    for 30 rows is the rule of Gorishniy et al. 2021, arXiv 2106.11959.
+    """
+
+    n_quantiles: int
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[Any] | None = None) -> CoarseQuantiles:
+        asked = self.n_quantiles
+        self.n_quantiles = min(asked, max(len(X) // ROWS_PER_QUANTILE, MIN_QUANTILES))
+        try:
+            super().fit(X)
+        finally:
+            self.n_quantiles = asked
+        return self
 
 
 class SpreadScaler(RobustScaler):  # type: ignore[misc]

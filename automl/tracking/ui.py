@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ def serve_ui(tracking_uri: str, port: int) -> int:
         ConfigError: The tracking URI is a server, which has pages of its own, or there are no results here yet.
         TrackingError: The port is taken.
     """
+    port = port or _free_port()
     if tracking_uri.startswith(("http://", "https://")):
         raise ConfigError(f"{tracking_uri} is a server with pages of its own", remedy="Open it in a browser.")
     database = sqlite_path(tracking_uri)
@@ -41,9 +43,13 @@ def serve_ui(tracking_uri: str, port: int) -> int:
         return 0
 
 
-def _is_free(port: int) -> bool:
-    import socket
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,12 @@
+"""One command line in a process forked from one that has the heavy imports behind it; run by `runpy.run_path`."""
+
+import os
+import sys
+
+from automl.cli import main
+
+os.chdir(folder)  # type: ignore[name-defined]  # noqa: F821  set by the caller, as are the other two
+for number, path in enumerate((os.devnull, out, err)):  # type: ignore[name-defined]  # noqa: F821
+    os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+sys.argv = ["automl", *arguments]  # type: ignore[name-defined]  # noqa: F821
+main()

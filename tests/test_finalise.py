@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from automl import metrics
+from automl.data import storage
+from automl.finalise import ROUNDS, finalise, select
+from automl.predictor import Predictor
+from automl.trial import run_trial
+from automl.values import Choice, Direction, FinalTask, Metric, Task
+
+CASES = [
+    ("roc_auc", Task.BINARY),
+    ("log_loss", Task.MULTICLASS),
+    ("accuracy", Task.MULTICLASS),
+    ("rmse", Task.REGRESSION),
+    ("r2", Task.REGRESSION),
+]
+
+
+Folds = list[NDArray[Any]]
+
+
+def candidates(metric: Metric, seed: int, n: int) -> tuple[list[Folds], Folds]:
+    """Returns predictions in two folds, of which each knows something of its own, best first, and what is true."""
+    rng = np.random.default_rng(seed)
+    y: NDArray[Any]
+    if Task.REGRESSION in metric.tasks:
+        y = rng.normal(10, 3, 40)
+        made = [y + rng.normal(0, rng.uniform(0.1, 6), 40) for _ in range(n)]
+    else:
+        n_classes = 3 if Task.MULTICLASS in metric.tasks and metric.name != "roc_auc" else 2
+        y = np.arange(40) % n_classes
+        logits = [rng.uniform(0, 3) * np.eye(n_classes)[y] + rng.normal(0, 1.5, (40, n_classes)) for _ in range(n)]
+        made = [np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits]
+    sign = 1 if metric.direction is Direction.MINIMIZE else -1
+    y_folds = [y[:25], y[25:]]
+    folds = [[each[:25], each[25:]] for each in made]
+    return sorted(folds, key=lambda each: sign * metrics.score_folds(metric, y_folds, each)), y_folds
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 4))
+def test_an_ensemble_is_never_worse_than_the_best_alone(name: str, task: Task, seed: int, n: int) -> None:
+    metric = metrics.metric(name, task)
+    predictions, y = candidates(metric, seed, n)
+    weights = select(predictions, y, metric)
+    assert set(weights) <= set(range(n))
+    assert sum(weights.values()) == pytest.approx(1)
+    assert all(weight > 0 for weight in weights.values())
+    blended = [sum(weight * predictions[i][fold] for i, weight in weights.items()) for fold in range(2)]
+    found, alone = metrics.score_folds(metric, y, blended), metrics.score_folds(metric, y, predictions[0])
+    assert not metric.better(alone, found) or found == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_one_candidate_is_taken_whole(name: str, task: Task) -> None:
+    metric = metrics.metric(name, task)
+    predictions, y = candidates(metric, 0, 1)
+    assert select(predictions, y, metric) == {0: 1.0}
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_of_equals_the_better_trial_is_taken(name: str, task: Task) -> None:
+    metric = metrics.metric(name, task)
+    predictions, y = candidates(metric, 0, 1)
+    assert select(predictions * 3, y, metric) == {0: 1.0}
+
+
+def test_errors_that_cancel_out_are_averaged() -> None:
+    y = np.linspace(0, 10, 50)
+    error = np.random.default_rng(0).normal(size=50)
+    weights = select([[y + error], [y - error]], [y], metrics.metric("rmse", Task.REGRESSION))
+    assert weights == {0: 0.5, 1: 0.5}
+
+
+def test_noise_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=200)
+    predictions = [[y + rng.normal(0, 0.01, 200)], [rng.normal(size=200) * 50]]
+    weights = select(predictions, [y], metrics.metric("rmse", Task.REGRESSION))
+    assert weights == {0: 1.0}
+    assert ROUNDS >= 10
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_what_is_shipped_is_what_was_scored(
+    trained: Callable[..., Any], configuration: Callable[..., Any], task: Task, ensemble: bool
+) -> None:
+    study, first = trained(task)
+    other = configuration(task, network=Choice("residual_mlp", {"depth": 1, "width": 8}))
+    second = run_trial(study.trial(other, number=1), lambda epoch: False)
+    metric = metrics.metric(study.prepared.objective, task)
+    order = [0, 1] if metric.better(first.value, second.value) else [1, 0]
+    out = study.folder.path / "shipped"
+    found = finalise(
+        FinalTask(
+            data=study.folder.data,
+            out=out,
+            objective=metric.name,
+            candidates=tuple((number, study.folder.trial(number)) for number in order),
+            ensemble=ensemble,
+            references=("dummy", "linear"),
+            seed=0,
+        )
+    )
+    assert sum(weight for _, weight in found.members) == pytest.approx(1)
+    best = [first, second][order[0]].value
+    assert not metric.better(best, found.validation)
+    if not ensemble:
+        assert found.members == ((order[0], 1.0),)
+        assert found.validation == pytest.approx(best)
+    X, y = storage.load_part(study.folder.data, "test")
+    assert found.test == metrics.score_all(task, y, Predictor.load(out).predictions(X))
+    assert set(found.references) == {"dummy", "linear"}
+
+
+def test_without_test_rows_there_is_no_test_score(study: Callable[..., Any]) -> None:
+    made = study(validation={"strategy": "holdout", "test_size": 0})
+    run_trial(made.trial(), lambda epoch: False)
+    task = FinalTask(
+        made.folder.data, made.folder.model, made.prepared.objective, ((0, made.folder.trial(0)),), True, ("dummy",), 0
+    )
+    found = finalise(task)
+    assert (found.test, found.references) == ({}, {})

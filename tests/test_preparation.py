@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from automl import plugins, preparation, study_spec
+from automl.data import storage
+from automl.errors import AutomlError, ConfigError, DataError
+from automl.study_folder import Prepared, StudyFolder, read_json
+from automl.testing import boring_table
+from automl.values import ColumnKind, Direction, Task
+
+plugins.load_builtin()
+Document = Callable[..., dict[str, Any]]
+
+
+def write(base: Path, space: dict[str, Any] | None = None) -> None:
+    boring_table(Task.BINARY, n_rows=80).to_parquet(base / "table.parquet")
+    small: dict[str, Any] = {"version": 1, "network": ["mlp"], "optimizer": ["adamw"]}
+    (base / "space.yaml").write_text(yaml.safe_dump(small | (space or {})))
+
+
+def told(document: dict[str, Any], base: Path) -> str:
+    with pytest.raises(AutomlError) as caught:
+        preparation.check(study_spec.build(document, where="x.yaml"), base)
+    return str(caught.value)
+
+
+def test_a_study_is_resolved(study: Callable[..., Any]) -> None:
+    prepared = study().prepared
+    assert (prepared.objective, prepared.direction) == ("roc_auc", Direction.MAXIMIZE)
+    assert (prepared.n_search, prepared.n_test, prepared.n_folds) == (128, 32, 2)
+    assert prepared.n_train + prepared.n_val == 128
+    assert prepared.space_name == "space"
+    assert {c.name: c.kind for c in prepared.schema.columns} == {
+        "amount": ColumnKind.NUMERIC,
+        "income": ColumnKind.NUMERIC,
+        "visits": ColumnKind.NUMERIC,
+        "paid": ColumnKind.BOOLEAN,
+        "since": ColumnKind.DATETIME,
+        "colour": ColumnKind.CATEGORICAL,
+        "town": ColumnKind.CATEGORICAL,
+        "customer_id": ColumnKind.IDENTIFIER,
+        "country": ColumnKind.CONSTANT,
+    }
+    assert any("`country`" in note for note in prepared.notes)
+    assert any("`customer_id`" in note for note in prepared.notes)
+
+
+def test_what_was_resolved_survives_its_file(study: Callable[..., Any]) -> None:
+    made = study()
+    assert Prepared.from_json(read_json(made.folder.prepared)) == made.prepared
+    assert study_spec.build(read_json(made.folder.spec), where="study.json") == made.spec
+
+
+def test_checking_writes_nothing(tmp_path: Path, document: Document) -> None:
+    write(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    found = preparation.check(study_spec.build(document(Task.BINARY), where="x.yaml"), tmp_path)
+    assert found.n_test == 16
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_wrong_with_space_and_data_is_told_together(tmp_path: Path, document: Document) -> None:
+    write(
+        tmp_path,
+        {
+            "network": [{"name": "mpl"}, {"name": "mlp", "params": {"widht": 3}}],
+            "preprocessing": [{"stage": "scaling", "options": ["standart"]}],
+            "batch_size": 0,
+        },
+    )
+    data = {"source": "parquet", "params": {"path": "tabel.parquet"}, "target": "target"}
+    found = told(document(Task.BINARY, data=data), tmp_path)
+    for part in ("unknown network `mpl`", "`widht`", "`standart`", "batch_size", "Did you mean `table.parquet`?"):
+        assert part in found
+
+
+def test_a_broken_space_is_told_with_wrong_data(tmp_path: Path, document: Document) -> None:
+    write(tmp_path)
+    (tmp_path / "space.yaml").write_text("version: 1\nnetwork: []\noptimizer: [adamw]\n")
+    data = {"source": "parquet", "params": {"path": "table.parquet"}, "target": "tarjet"}
+    found = told(document(Task.BINARY, data=data), tmp_path)
+    assert "network" in found
+    assert "Did you mean `target`?" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "rmse"}, "the metric `rmse` is not for a binary task"),
+        ({"objective": "auc"}, "unknown metric `auc`"),
+        ({"search_space": "tabular_smal"}, "unknown search space `tabular_smal`. Did you mean `tabular_small`"),
+        ({"search_space": "none.yaml"}, "no such file"),
+        ({"task": "multiclass"}, "2 classes are not multiclass"),
+        ({"validation": {"strategy": "group", "column": "colr"}}, "colr"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, document: Document, changes: dict[str, Any], said: str) -> None:
+    write(tmp_path)
+    assert said in told(document(Task.BINARY, **changes), tmp_path)
+
+
+def test_steps_that_cannot_work_on_these_columns_are_told_before_the_first_trial(
+    tmp_path: Path, document: Document
+) -> None:
+    write(tmp_path, {"preprocessing": [{"stage": "resampling", "options": ["none", "smote"]}]})
+    assert "the resampling `smote` makes up numbers only" in told(document(Task.BINARY), tmp_path)
+
+
+def test_a_loss_of_another_task_is_told_before_the_first_trial(tmp_path: Path, document: Document) -> None:
+    write(tmp_path, {"loss": ["mse"]})
+    assert "`mse`" in told(document(Task.BINARY), tmp_path)
+
+
+def test_data_errors_alone_are_data_errors(tmp_path: Path, document: Document) -> None:
+    write(tmp_path)
+    (tmp_path / "table.parquet").unlink()
+    with pytest.raises(DataError):
+        preparation.check(study_spec.build(document(Task.BINARY), where="x.yaml"), tmp_path)
+
+
+def test_a_study_goes_on_under_its_key_with_the_same_data_only(study: Callable[..., Any]) -> None:
+    made = study()
+    again = preparation.prepare(made.spec, made.base, made.folder)
+    assert again == made.prepared
+    table = boring_table(Task.BINARY, n_rows=160).drop(columns="remark")
+    table.loc[3, "amount"] += 1
+    table.to_parquet(made.base / "table.parquet")
+    with pytest.raises(ConfigError, match=r"cannot go on: the table changed since it began\. .*--name NEW"):
+        preparation.prepare(made.spec, made.base, made.folder)
+
+
+def test_a_refused_study_keeps_the_data_that_it_had(study: Callable[..., Any]) -> None:
+    made = study()
+    before = storage.load_part(made.folder.data, "search")[1].copy()
+    boring_table(Task.BINARY, n_rows=160, seed=5).to_parquet(made.base / "table.parquet")
+    with pytest.raises(ConfigError):
+        preparation.prepare(made.spec, made.base, made.folder)
+    np.testing.assert_array_equal(storage.load_part(made.folder.data, "search")[1], before)
+
+
+def test_the_space_may_not_change_either(study: Callable[..., Any]) -> None:
+    made = study()
+    document = yaml.safe_load((made.base / "space.yaml").read_text())
+    (made.base / "space.yaml").write_text(yaml.safe_dump(document | {"batch_size": 32}))
+    with pytest.raises(ConfigError, match="the search space changed since it began"):
+        preparation.prepare(made.spec, made.base, made.folder)
+
+
+def test_the_same_table_in_another_file_is_the_same_data(study: Callable[..., Any]) -> None:
+    made = study()
+    table = pd.read_parquet(made.base / "table.parquet")
+    table.to_parquet(made.base / "table.parquet", compression="gzip", row_group_size=7)
+    assert preparation.prepare(made.spec, made.base, made.folder) == made.prepared
+
+
+def test_splits_follow_the_seed_alone(study: Callable[..., Any], tmp_path: Path) -> None:
+    made = study()
+    other = preparation.prepare(made.spec, made.base, StudyFolder(tmp_path / "other"))
+    assert (other.split_digest, other.data_digest) == (made.prepared.split_digest, made.prepared.data_digest)
+    assert other.key != made.prepared.key
+    reseeded = preparation.check(made.spec.model_copy(update={"seed": 2}), made.base)
+    assert reseeded.split_digest != made.prepared.split_digest

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import optuna
+import pytest
+
+from automl import search as search_module
+from automl.search import LEASE, Claim, Search, look, open_search
+from automl.study_spec import PrunerSpec, SamplerSpec
+from automl.values import EpochReport, Reason, TrialResult, TrialState
+
+SAMPLERS = get_args(SamplerSpec.model_fields["name"].annotation)
+PRUNERS = get_args(PrunerSpec.model_fields["name"].annotation)
+
+
+@pytest.fixture
+def opened(study: Callable[..., Any]) -> Callable[..., Search]:
+    """What opens the search of one and the same study, again at each call."""
+    made = study()
+
+    def open_again(**spec: Any) -> Search:
+        return open_search(made.spec.model_copy(update=spec), made.prepared, made.folder)
+
+    open_again.made = made  # type: ignore[attr-defined]
+    return open_again
+
+
+def complete(claim: Claim, value: float = 0.5, **changes: Any) -> TrialResult:
+    result = TrialResult(
+        claim.number, TrialState.COMPLETE, claim.configuration, value, {"roc_auc": value, "log_loss": 0.25}, 1.5, 3
+    )
+    return replace(result, **changes)
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def kill_worker_of(claim: Claim) -> None:
+    """Makes the lease that of a process that is gone."""
+    lease = claim.trial.user_attrs[LEASE]
+    claim.trial.set_user_attr(LEASE, lease | {"pid": dead_pid(), "process_started": 1.0})
+
+
+def test_what_is_told_is_what_is_read(opened: Callable[..., Search]) -> None:
+    search = opened()
+    told = []
+    for state in TrialState:
+        claim = search.claim()
+        assert claim.number == len(told)
+        result = complete(claim, seen=("a sentence",))
+        if state is TrialState.FAILED:
+            result = TrialResult(
+                claim.number, state, claim.configuration, seconds=1.0, reason=Reason.NAN, message="diverged"
+            )
+        elif state is TrialState.PRUNED:
+            search.report(claim, EpochReport(0, 0.4, {}))
+            result = replace(result, state=state, value=0.4)
+        search.tell(claim, result)
+        told.append(result)
+    assert search.results() == tuple(told)
+    assert opened().results() == tuple(told)
+    made = opened.made  # type: ignore[attr-defined]
+    assert look(made.folder, made.spec.name) == tuple(told)
+
+
+def test_a_running_trial_has_no_result(opened: Callable[..., Search]) -> None:
+    search = opened()
+    search.claim()
+    assert search.results() == ()
+
+
+def test_looking_at_a_study_that_has_not_begun_finds_nothing(opened: Callable[..., Search]) -> None:
+    made = opened.made  # type: ignore[attr-defined]
+    assert look(made.folder, made.spec.name) == ()
+    opened()
+    assert look(made.folder, "another") == ()
+
+
+def test_the_queue_comes_first_and_holds_nothing_twice(opened: Callable[..., Search]) -> None:
+    search = opened()
+    made = opened.made  # type: ignore[attr-defined]
+    for parameters in made.prepared.starts:
+        search.enqueue(parameters)
+        opened().enqueue(parameters)
+    first, second = search.claim(), search.claim()
+    flat = first.configuration.flatten()
+    assert {name: flat[name] for name in made.prepared.starts[0]} == made.prepared.starts[0]
+    assert second.configuration.digest != first.configuration.digest
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_runs_on_a_conditional_space(opened: Callable[..., Search], sampler: str) -> None:
+    search = opened(sampler=SamplerSpec(name=sampler))
+    for _ in range(5):
+        claim = search.claim()
+        search.tell(claim, complete(claim, 1 / (1 + claim.number)))
+    assert len({result.configuration.digest for result in search.results() if result.configuration}) > 1
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_every_pruner_judges_epochs(opened: Callable[..., Search], pruner: str) -> None:
+    search = opened(pruner=PrunerSpec(name=pruner))
+    pruned = []
+    for number in range(5):
+        claim = search.claim()
+        stop = [search.report(claim, EpochReport(epoch, 0.9 - number / 10, {})) for epoch in range(4)]
+        pruned.append(any(stop))
+        search.tell(claim, complete(claim, 0.9 - number / 10))
+    assert not pruned[0]
+    assert pruner != "none" or not any(pruned)
+
+
+def test_what_comes_after_the_first_fold_is_not_compared(opened: Callable[..., Search]) -> None:
+    search = opened(pruner=PrunerSpec(name="median"))
+    claim = search.claim()
+    assert not search.report(claim, EpochReport(7, 0.0, {}, fold=1))
+    search.tell(claim, complete(claim))
+    made = opened.made  # type: ignore[attr-defined]
+    stored = optuna.load_study(study_name=made.spec.name, storage=search_module._storage(made.folder))
+    assert stored.trials[0].intermediate_values == {}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_seed_decides_what_is_proposed(study: Callable[..., Any], tmp_path: Path, sampler: str) -> None:
+    made = study()
+
+    def proposed(name: str, seed: int) -> list[str]:
+        spec = made.spec.model_copy(update={"sampler": SamplerSpec(name=sampler), "seed": seed})
+        search = open_search(spec, made.prepared, replace(made.folder, path=tmp_path / name))
+        digests = []
+        for _ in range(12):  # ten random ones before the model of `tpe` begins
+            claim = search.claim()
+            digests.append(claim.configuration.digest)
+            search.tell(claim, complete(claim, (int(digests[-1][:4], 16) % 97) / 97))
+        return digests
+
+    first = proposed("first", 3)
+    assert proposed("second", 3) == first
+    assert proposed("third", 4) != first
+
+
+def test_a_study_that_goes_on_draws_new_numbers(opened: Callable[..., Search]) -> None:
+    digests = []
+    for _ in range(2):
+        search = opened()
+        for _ in range(3):
+            claim = search.claim()
+            digests.append(claim.configuration.digest)
+            search.tell(claim, complete(claim))
+    assert len(set(digests)) == 6
+
+
+# --- trials whose worker is gone -----------------------------------------------------------------------------------
+
+
+def test_the_trial_of_a_living_process_is_left_alone(opened: Callable[..., Search]) -> None:
+    search = opened()
+    search.claim()
+    assert search.requeue_lost() == []
+    assert opened().requeue_lost() == []
+
+
+def test_a_lost_trial_is_run_again_exactly_once(opened: Callable[..., Search]) -> None:
+    search = opened()
+    claim = search.claim()
+    kill_worker_of(claim)
+    (lost,) = opened().requeue_lost()
+    assert (lost.number, lost.state, lost.reason) == (0, TrialState.FAILED, Reason.LOST)
+    assert lost.configuration == claim.configuration
+    assert opened().requeue_lost() == []
+    assert opened().results() == (lost,)
+
+    again = search.claim()
+    assert again.configuration == claim.configuration
+    kill_worker_of(again)  # whatever kills its worker twice is not tried a third time
+    (lost_again,) = opened().requeue_lost()
+    assert lost_again.number == 1
+    assert search.claim().configuration != claim.configuration
+
+
+def test_a_late_word_on_a_lost_trial_is_refused(opened: Callable[..., Search]) -> None:
+    search = opened()
+    claim = search.claim()
+    kill_worker_of(claim)
+    opened().requeue_lost()
+    with pytest.raises(Exception, match="finished"):
+        search.tell(claim, complete(claim))
+    (result,) = opened().results()
+    assert result.state is TrialState.FAILED
+    assert result.reason is Reason.LOST
+
+
+def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[..., Search]) -> None:
+    search = opened()
+    claim = search.claim()
+    lease = claim.trial.user_attrs[LEASE] | {"host": "elsewhere"}
+    claim.trial.set_user_attr(LEASE, lease)
+    assert opened().requeue_lost() == []
+    claim.trial.set_user_attr(LEASE, lease | {"expires": 0.0})
+    assert [lost.number for lost in opened().requeue_lost()] == [0]
+
+
+def test_a_trial_that_was_cut_short_is_given_back(opened: Callable[..., Search]) -> None:
+    search = opened()
+    claim = search.claim()
+    assert search.give_back(claim).reason is Reason.LOST
+    assert search.claim().configuration == claim.configuration
+
+
+CLAIM_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from automl.search import open_search
+from automl.study_folder import Prepared, StudyFolder, read_json
+from automl.study_spec import build
+folder = StudyFolder(Path(sys.argv[1]))
+spec = build(read_json(folder.spec), where="study.json")
+claim = open_search(spec, Prepared.from_json(read_json(folder.prepared)), folder).claim()
+print(claim.configuration.digest, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_killed_with_a_trial_loses_it_to_the_next(opened: Callable[..., Search]) -> None:
+    made = opened.made  # type: ignore[attr-defined]
+    killed = subprocess.run(
+        [sys.executable, "-c", CLAIM_AND_DIE, str(made.folder.path)], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    search = opened()
+    (lost,) = search.requeue_lost()
+    assert lost.configuration is not None
+    assert lost.configuration.digest == killed.stdout.strip()
+    assert search.claim().configuration.digest == killed.stdout.strip()
+
+
+def test_seconds_add_up_over_launches(opened: Callable[..., Search]) -> None:
+    opened().add_seconds(10)
+    again = opened()
+    assert again.seconds == 10
+    again.add_seconds(5)
+    assert opened().seconds == 15

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl import study_spec
+from automl.errors import ConfigError
+from automl.study_spec import SMALL_ROWS, StudySpec, build, same_study, seconds, size_bytes
+from automl.values import ColumnKind, TrainerSettings
+
+SMALLEST: dict[str, Any] = {
+    "name": "churn",
+    "data": {"source": "csv", "params": {"path": "churn.csv"}, "target": "churned"},
+}
+
+
+def spec(**changes: Any) -> StudySpec:
+    return build(SMALLEST | changes, where="x.yaml")
+
+
+def problems(document: Any, overrides: dict[str, tuple[str, Any]] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        build(document, where="x.yaml", overrides=overrides)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("90", 90),
+        (90, 90),
+        (0.5, 0.5),
+        ("90s", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1h30m5s", 5405),
+        ("1.5h", 5400),
+        (" 10m ", 600),
+    ],
+)
+def test_durations(text: Any, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "ten", "10ms", "10 m", "m", "1m2h", "-5s", "0s", 0, -1, True, None, "nan", "1d"])
+def test_what_is_no_duration(text: Any) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        seconds(text)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_duration_is_finite(number: float) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        seconds(number)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (1000, 1000),
+        ("1000", 1000),
+        ("500MB", 500_000_000),
+        ("500M", 500_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("1.5 KiB", 1536),
+        ("1TB", 10**12),
+    ],
+)
+def test_sizes(text: Any, value: int) -> None:
+    assert size_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", 0, "0GB", "much", "-1MB", "2PB", True, None, "MB", "1e9"])
+def test_what_is_no_size(text: Any) -> None:
+    with pytest.raises(ValueError, match="size"):
+        size_bytes(text)
+
+
+def test_a_study_needs_little() -> None:
+    found = spec()
+    assert (found.search_space, found.objective, found.task, found.deliver) == ("auto", "auto", "auto", "ensemble")
+    assert (found.budget.time, found.budget.trials) == (600, None)
+    assert found.trainer.settings(10**4) == TrainerSettings(max_epochs=20)
+    assert spec(budget={"trials": 5}).budget.time is None
+
+
+def test_several_mistakes_are_told_together_with_place_found_and_allowed() -> None:
+    document = {
+        "nam": "churn",
+        "data": {"source": "csv", "target": "y", "kinds": {"zip": "categoric"}},
+        "validation": {"strategy": "groups", "size": 1.5},
+        "sampler": {"name": "tpee"},
+        "budget": {"time": "10x", "trial_memory": "much", "trials": 0},
+        "seed": -1,
+    }
+    told = problems(document)
+    expected = [
+        "x.yaml: name: is missing",
+        "x.yaml: data.kinds.zip: found `categoric`; allowed: `numeric`, `categorical`, `boolean`, ",
+        "x.yaml: validation.strategy: found `groups`; allowed: `auto`, `holdout`, `kfold`, `group`, `time`.",
+        "x.yaml: validation.size: found `1.5`; ",
+        "x.yaml: sampler.name: found `tpee`; allowed: `tpe`, `random`, `gp`, `cmaes`. Did you mean `tpe`?",
+        "x.yaml: budget.trials: found `0`; ",
+        "x.yaml: budget.time: found `10x`; allowed: a duration such as `90s`, `10m`, `2h` or `1h30m`.",
+        "x.yaml: budget.trial_memory: found `much`; allowed: a size above 0 such as `500MB` or `2GiB`.",
+        "x.yaml: seed: found `-1`; ",
+        "x.yaml: nam: unknown key `nam`. Did you mean `name`?",
+    ]
+    assert len(told) == len(expected)
+    for line, start in zip(told, expected, strict=True):
+        assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"validation": {"strategy": "time"}}, "x.yaml: validation: `strategy: time` needs `column`"),
+        ({"validation": {"column": "day"}}, "`column` goes with `strategy: group` or `time`"),
+        ({"name": "../outside"}, "x.yaml: name: found `../outside`"),
+        ({"name": ".hidden"}, "x.yaml: name: found `.hidden`"),
+        ({"name": "a/b"}, "x.yaml: name"),
+        ({"name": ""}, "x.yaml: name"),
+        ({"name": "a\n"}, "x.yaml: name"),
+        ({"name": 5}, "x.yaml: name: found `5`; "),
+        ({"version": 2}, "x.yaml: version: found `2`"),
+        ({"data": {"source": "csv"}}, "x.yaml: data.target: is missing"),
+        ({"data": None}, "x.yaml: data: found `None`"),
+        ({"trainer": {"max_epochs": 1.5}}, "x.yaml: trainer.max_epochs: found `1.5`"),
+        (
+            {"trainer": {"max_epocs": 5}},
+            "x.yaml: trainer.max_epocs: unknown key `max_epocs`. Did you mean",
+        ),
+        ({"references": "no"}, "x.yaml: references: found `no`; "),
+        ({"data": SMALLEST["data"] | {"params": {"path": ["a"]}}}, "x.yaml: data.params.path: found a list; allowed"),
+        ({"trainer": {"max_epochs": 0}}, "x.yaml: trainer.max_epochs: found `0`; allowed: a whole number above 0"),
+    ],
+)
+def test_what_is_wrong_is_told(changes: dict[str, Any], said: str) -> None:
+    (told,) = problems(SMALLEST | changes)
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("validation", "n_search", "n_folds"),
+    [
+        ({}, SMALL_ROWS - 1, 5),
+        ({}, SMALL_ROWS, None),
+        ({"strategy": "holdout"}, 100, None),
+        ({"strategy": "kfold"}, SMALL_ROWS, 5),
+        ({"strategy": "kfold", "n_folds": 3}, SMALL_ROWS, 3),
+        ({"strategy": "time", "column": "day"}, 100, None),
+        ({"strategy": "group", "column": "owner", "n_folds": 4}, 100, 4),
+    ],
+)
+def test_small_tables_are_cross_validated_unless_told(
+    validation: dict[str, Any], n_search: int, n_folds: int | None
+) -> None:
+    assert spec(validation=validation).validation.folds(n_search) == n_folds
+
+
+@pytest.mark.parametrize(("n_train", "n_epochs"), [(1, 100), (400, 100), (10_000, 20), (10**7, 12)])
+def test_epochs_fall_with_the_rows_unless_told(n_train: int, n_epochs: int) -> None:
+    assert spec().trainer.settings(n_train).max_epochs == n_epochs
+    assert spec(trainer={"max_epochs": 7}).trainer.settings(n_train).max_epochs == 7
+
+
+def test_flags_override_the_file_and_are_named_when_they_are_wrong() -> None:
+    found = build(
+        SMALLEST | {"budget": {"trials": 3}},
+        where="x.yaml",
+        overrides={"budget.time": ("--time", "90s"), "seed": ("--seed", 5)},
+    )
+    assert (found.budget.trials, found.budget.time, found.seed) == (3, 90, 5)
+    told = problems(SMALLEST, {"budget.time": ("--time", "soon"), "task": ("--task", "binry"), "name": ("--name", "/")})
+    assert sorted(line.partition(":")[0] for line in told) == ["--name", "--task", "--time"]
+    assert "Did you mean `binary`?" in "\n".join(told)
+
+
+def test_a_flag_below_what_is_no_mapping_leaves_the_files_own_error() -> None:
+    (told,) = problems(SMALLEST | {"budget": "ten minutes"}, {"budget.time": ("--time", "90s")})
+    assert told.startswith("x.yaml: budget: found `ten minutes`")
+
+
+def test_overriding_leaves_the_document_as_it_is() -> None:
+    document = {"name": "a", "data": dict(SMALLEST["data"])}
+    build(document, where="x.yaml", overrides={"budget.time": ("--time", "9s"), "name": ("--name", "b")})
+    assert document == {"name": "a", "data": SMALLEST["data"]}
+
+
+def test_a_study_survives_its_file_and_json(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(
+        "name: churn\n"
+        "data: {source: csv, params: {path: churn.csv}, target: churned, positive: no, kinds: {zip: categorical}}\n"
+        "validation: {strategy: kfold, test_size: 0}\n"
+        "budget: {time: 1h30m, trial_memory: 2GiB}\n"
+    )
+    found = study_spec.load(tmp_path / "x.yaml")
+    assert found.data.positive == "no"
+    assert found.data.kinds == {"zip": ColumnKind.CATEGORICAL}
+    assert found.validation.folds(10**6) == 5
+    stored = json.loads(json.dumps(found.model_dump(mode="json")))
+    assert build(stored, where="study.json") == found
+    assert build(stored, where="study.json").digest == found.digest
+
+
+def test_another_budget_or_name_is_the_same_study() -> None:
+    same_study(spec(), spec(budget={"trials": 500}))
+    assert spec(name="a").digest == spec(name="b").digest
+
+
+def test_every_difference_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        same_study(spec(), spec(seed=3, objective="accuracy"))
+    told = str(caught.value)
+    assert "`seed` was 0 and is now 3" in told
+    assert "`objective` was 'auto' and is now 'accuracy'" in told
+    assert "--name NEW" in told
+    assert "`name`" not in told
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("churn.csv", "churn-left"),
+        ("Kunden 2024 (neu).csv.gz", "Kunden-2024-neu-left"),
+        ("loans/train.parquet", "loans-train-left"),
+        ("../.csv", "study-left"),
+    ],
+)
+def test_a_name_for_a_table(path: str, name: str) -> None:
+    found = study_spec.name_for(Path(path), "left")
+    assert found == name
+    assert spec(name=found).name == name
+
+
+@pytest.mark.parametrize("target", ["Wurde gekündigt?", "x" * 300, "???", "日本"])
+def test_whatever_the_target_is_called_the_name_is_one(target: str) -> None:
+    assert spec(name=study_spec.name_for(Path("データ.csv"), target))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from automl import metrics
+from automl.data import storage
+from automl.errors import StorageError
+from automl.predictor import Predictor
+from automl.trial import by_fold, prepare, run_trial
+from automl.values import Choice, EpochReport, Scored, Step, Task
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_trial_stores_the_model_that_makes_its_predictions(trained: Callable[..., Any], task: Task) -> None:
+    study, scored = trained(task)
+    features, target = storage.load_part(study.folder.data, "search")
+    folds = storage.load_folds(study.folder.data)
+    assert len(folds) == 2
+    stored = np.load(study.folder.trial(0) / "validation.npy")
+    predictor = Predictor.load(study.folder.trial(0) / "model")
+    assert len(predictor.members) == 2
+    parts = []
+    for fold, member in zip(folds, predictor.members, strict=True):
+        # Each fold's network alone answers for the rows that it has not been trained on.
+        parts.append(Predictor(predictor.schema, [member]).predictions(features.iloc[fold.val]))
+    np.testing.assert_allclose(np.concatenate(parts), stored, rtol=1e-6, atol=1e-9)
+    assert sorted(np.concatenate([fold.val for fold in folds])) == list(range(len(target)))
+    again = metrics.score_all_folds(task, [target[fold.val] for fold in folds], by_fold(stored, folds))
+    assert scored.metrics == again
+    assert scored.value == again[study.prepared.objective]
+    assert scored.n_epochs == 4
+
+
+@pytest.mark.parametrize("task", Task)
+def test_two_epochs_beat_what_is_always_the_same(trained: Callable[..., Any], task: Task) -> None:
+    study, scored = trained(task)
+    _, target = storage.load_part(study.folder.data, "search")
+    if task is Task.REGRESSION:
+        blind = np.full(len(target), target.mean())
+    else:
+        blind = np.tile(np.bincount(target) / len(target), (len(target), 1))
+    metric = metrics.metric(study.prepared.objective, task)
+    assert metric.better(scored.value, metrics.score(metric, target, blind))
+
+
+def test_a_trial_never_opens_the_test_part(study: Callable[..., Any], trained: Callable[..., Any]) -> None:
+    copied, scored = trained()
+    for file in ("test.arrow", "test_target.npy"):
+        (copied.folder.data / file).unlink()
+    with pytest.raises(StorageError):
+        storage.load_part(copied.folder.data, "test")
+    again = run_trial(copied.trial(number=1), lambda epoch: False)
+    assert (again.value, again.metrics) == (scored.value, scored.metrics)
+
+
+def test_a_seed_decides_everything(trained: Callable[..., Any]) -> None:
+    study, scored = trained()
+    same = run_trial(study.trial(number=1), lambda epoch: False)
+    other = run_trial(replace(study.trial(number=2), seed=99), lambda epoch: False)
+    assert same.metrics == scored.metrics
+    assert other.metrics != scored.metrics
+    for name in ("model/weights.safetensors", "validation.npy"):
+        assert (study.folder.trial(1) / name).read_bytes() == (study.folder.trial(0) / name).read_bytes()
+
+
+def test_epochs_count_on_through_the_folds(study: Callable[..., Any]) -> None:
+    reports: list[EpochReport] = []
+    scored = run_trial(study().trial(max_epochs=3), lambda epoch: bool(reports.append(epoch)))
+    assert [(epoch.fold, epoch.epoch) for epoch in reports] == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)]
+    assert scored.n_epochs == 6
+
+
+def test_without_patience_training_stops_at_its_best(study: Callable[..., Any]) -> None:
+    reports: list[EpochReport] = []
+    run_trial(study().trial(max_epochs=60, patience=1), lambda epoch: bool(reports.append(epoch)))
+    assert len(reports) < 120
+
+
+def test_what_preprocessing_did_is_told(
+    study: Callable[..., Any], configuration: Callable[..., Any], tmp_path: Any
+) -> None:
+    made = study()
+    steps = (Step("imputation", Choice("drop_rows")), Step("resampling", Choice("random_over")))
+    scored: Scored = run_trial(made.trial(configuration(Task.BINARY, preprocessing=steps)), lambda epoch: False)
+    told = "\n".join(scored.seen)
+    assert "training rows dropped for a missing number" in told
+    assert "class counts" in told
+
+
+def test_a_loss_is_told_of_the_training_rows_alone(
+    study: Callable[..., Any], configuration: Callable[..., Any]
+) -> None:
+    made = study(Task.REGRESSION)
+    features, target = storage.load_part(made.folder.data, "search")
+    fold = storage.load_folds(made.folder.data)[0]
+    wild = np.array(target)
+    wild[fold.val] = 1e9
+    data, _ = prepare(configuration(Task.REGRESSION), made.prepared.schema, features, wild, fold, seed=0)
+    assert data.target.mean == pytest.approx(target[fold.train].mean())
+    assert data.target.scale == pytest.approx(target[fold.train].std())
+
+
+def test_the_stored_table_is_the_one_that_was_read(study: Callable[..., Any]) -> None:
+    made = study()
+    features, _ = storage.load_part(made.folder.data, "search")
+    given = pd.read_parquet(made.base / "table.parquet")
+    assert set(features["amount"]) <= set(given["amount"])
+    assert not {"customer_id", "country"} & set(features)
