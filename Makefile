@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast check schemas clean
+.PHONY: setup demo test test-fast check quality schemas clean
 
 setup: .venv/.ready
 
@@ -26,6 +26,11 @@ check: setup  ## Format, lint, layers and types.
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+DATA ?= $(error DATA=FOLDER with one folder a data set: train.parquet, test.parquet, meta.json)
+
+quality: setup  ## One study per data set, scored on rows it never had.
+	$(BIN)/python benchmarks/quality.py --data $(DATA)
 
 schemas: setup  ## The JSON Schemas that editors use.
 	$(BIN)/automl schema study > docs/study.schema.json
