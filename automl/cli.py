@@ -7,6 +7,7 @@ stdout is data, stderr is progress and log. Exit codes: 0 done, 1 no trial succe
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time as time_
 from collections.abc import Mapping
@@ -212,7 +213,9 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
     _print(
         report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items())
     )
-    print("\n".join(report.summary_lines(document)))
+    base = Path(study_folder.read_json(folder.prepared)["base"])
+    table = _table(study_folder.read_json(folder.spec)["data"]["params"], base)
+    print("\n".join(report.summary_lines(document, program=_program(), data=table)))
 
 
 @app.command()
@@ -458,7 +461,8 @@ def _run(
         report.print_json(document)
     else:
         _print(report.leaderboard_table(document))
-        print("\n".join(report.summary_lines(document)))
+        table = _table(spec.data.params, base)
+        print("\n".join(report.summary_lines(document, program=_program(), data=table)))
     if result.status == "interrupted":
         print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
         sys.exit(130)
@@ -477,6 +481,17 @@ def _n(count: int, noun: str) -> str:
 
 def _given(overrides: Mapping[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
     return {path: (flag, value) for path, (flag, value) in overrides.items() if value is not None}
+
+
+def _program() -> str:
+    """Returns how this program can be called from here."""
+    name = Path(sys.argv[0]).name
+    return "automl" if shutil.which(name) or name == "__main__.py" else os.path.relpath(sys.argv[0])
+
+
+def _table(params: Mapping[str, Any], base: Path) -> str:
+    """Returns the file that a study read, as it can be named from here; `DATA` where it read no file."""
+    return os.path.relpath(base / params["path"]) if "path" in params else "DATA"
 
 
 def _tracking_uri(flag: str | None) -> str:

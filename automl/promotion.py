@@ -25,6 +25,7 @@ from automl.errors import AutomlError, ConfigError, Problem, RefusedError, Track
 from automl.predictor import Predictor
 from automl.study_folder import StudyFolder, read_json, write_json
 from automl.tracking.tracker import ModelVersion, Registry
+from automl.values import ColumnKind, Schema
 
 #: Rows on which a clean process must predict as this one does.
 CLEAN_ROWS = 100
@@ -158,7 +159,7 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scrat
     """Loads the model as MLflow would in a new process, and compares what it predicts."""
     name = "loads and predicts in a clean process"
     given, made = scratch / "rows.parquet", scratch / "predictions.parquet"
-    rows.to_parquet(given)
+    _as_signed(rows, candidate.schema).to_parquet(given)
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment = {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
     try:
@@ -183,6 +184,15 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scrat
         for column in here.columns
     )
     return Gate(name, same, f"{len(rows)} rows predicted {'the same' if same else 'differently'}")
+
+
+def _as_signed(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Returns canonical rows in the types of the model's signature, in which a truth value is no number."""
+    truths = {
+        name: rows[name].map({1.0: True, 0.0: False}).astype(object).where(rows[name].notna(), None)
+        for name in schema.names(ColumnKind.BOOLEAN)
+    }
+    return rows.assign(**truths)
 
 
 def _better(

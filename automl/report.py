@@ -192,8 +192,14 @@ def leaderboard_table(document: dict[str, Any], *, rows: int = 10) -> Table:
     return table
 
 
-def summary_lines(document: dict[str, Any]) -> list[str]:
-    """Returns the last words of a run: counts, times, and the three commands to type next."""
+def summary_lines(document: dict[str, Any], *, program: str, data: str) -> list[str]:
+    """Returns the last words of a run: counts, times, and the three commands to type next.
+
+    Args:
+        document: The study's result.
+        program: How this program was called, so that the commands can be pasted.
+        data: A table to predict on.
+    """
     trials, seconds, metric = document["trials"], document["seconds"], document["metric"]["name"]
     lines = [
         f"{trials['complete']} trial{'' if trials['complete'] == 1 else 's'} complete, {trials['pruned']} pruned, "
@@ -202,15 +208,17 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
         f"validation {metric} {number(document['validation'])}, test {metric} {number(document['test'])}",
     ]
     if document["pending_sync"]:
-        lines.append(f"pending sync: {document['pending_sync']} events have not reached MLflow; send them: automl sync")
-    lines += ["", "next:"]
+        pending = f"pending sync: {document['pending_sync']} events have not reached MLflow"
+        lines.append(f"{pending}; send them: {program} sync")
     study = document["study"]
-    lines += [
-        "  automl ui                                       # look at every trial in MLflow",
-        f"  automl predict {study} DATA -o predictions.csv",
-        f"  automl promote {study} --model {study} --alias champion",
+    return [
+        *lines,
+        "",
+        "next, to look at every trial in MLflow, to predict, to register the model:",
+        f"  {program} ui",
+        f"  {program} predict {study} {data} -o predictions.csv",
+        f"  {program} promote {study} --model {study} --alias champion",
     ]
-    return lines
 
 
 def markdown(result: StudyResult, prepared: Prepared) -> str:

@@ -6,7 +6,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,7 +28,6 @@ from automl.tracking.mlflow_tracker import MlflowTracker, write_mlmodel
 from automl.tracking.spool import Mirror, Spool
 from automl.tracking.tracker import Tracker
 from automl.values import (
-    ColumnKind,
     Direction,
     FinalTask,
     ReferenceResult,
@@ -46,8 +44,6 @@ from automl.worker import KEPT_TRIALS, Outcome, Watcher, Worker, grouped_reasons
 SYNC_S = 20.0
 #: Packages that a model needs to be loaded and to predict.
 REQUIRED = ("automl-platform", "mlflow", "numpy", "pandas", "safetensors", "scikit-learn", "skops", "torch")
-
-_SIGNATURE = {ColumnKind.NUMERIC: "double", ColumnKind.BOOLEAN: "boolean", ColumnKind.DATETIME: "datetime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +230,9 @@ def _make_servable(folder: Path, schema: Schema) -> None:
     if target.classes and all(isinstance(name, bool) for name in target.classes):
         label = "boolean"
     prediction = "double" if target.task is Task.REGRESSION else label
-    inputs = [(column.name, _SIGNATURE.get(column.kind, "string"), True) for column in schema.used]
+    # Columns are named and no types: MLflow would refuse whole numbers for `double`, dates as words and truth values
+    # with missing ones, and print the rows in its error. The predictor reads all these, and says what it cannot read.
+    inputs = [(column.name, "any", True) for column in schema.used]
     outputs = [("prediction", prediction), *((f"proba_{name}", "double") for name in target.classes)]
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED]
     write_mlmodel(
@@ -371,7 +369,7 @@ def _environment(base: Path) -> dict[str, str]:
         "automl.version": version("automl-platform"),
         "automl.python": platform.python_version(),
         "automl.platform": platform.platform(),
-        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.name": "automl",
         "mlflow.source.type": "LOCAL",
     }
     for package in ("torch", "pytorch-lightning", "optuna", "mlflow", "scikit-learn", "imbalanced-learn"):

@@ -1,4 +1,4 @@
-"""Nothing of what a model is judged by gets into it: neither test rows into anything, nor validation rows into a fit."""
+"""What a model is judged by does not get into it: no test row into anything, no validation row into a fit."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def wild(features: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     """Returns the frame with nothing left of what was in some of its rows."""
     changed = features.copy()
     for name, column in features.items():
-        if column.dtype.kind == "f":
+        if set(column.dropna()) <= {0.0, 1.0}:
+            changed.iloc[rows, changed.columns.get_loc(name)] = 1 - column.iloc[rows]
+        elif column.dtype.kind == "f":
             changed.iloc[rows, changed.columns.get_loc(name)] = column.iloc[rows].fillna(3.0) * -1e6 - 77
         elif column.dtype.kind == "M":
             changed.iloc[rows, changed.columns.get_loc(name)] = pd.Timestamp("1066-10-14")
@@ -184,7 +186,7 @@ def test_validation_rows_change_no_fitted_step_and_no_weight(
     found = []
     for rows, y in ((features, target), (wild(features, fold.val), spoilt_target)):
         plugin.TRAJECTORY.clear()
-        found.append(_train(made, chosen, rows, y, fold, settings, features) + (list(plugin.TRAJECTORY),))
+        found.append((*_train(made, chosen, rows, y, fold, settings, features), list(plugin.TRAJECTORY)))
     (clean_rows, clean_values, clean), (spoilt_rows, spoilt_values, spoilt) = found
     assert clean_values != spoilt_values  # or nothing was spoilt
     for name, block in clean_rows.items():
@@ -210,7 +212,7 @@ def test_one_epoch_gives_the_same_model_whatever_it_is_validated_on(
     study: Callable[..., Any], configuration: Callable[..., Configuration]
 ) -> None:
     made = study(validation={"strategy": "holdout", "test_size": 0.2})
-    features, target = storage.load_part(made.folder.data, "search")
+    features, _ = storage.load_part(made.folder.data, "search")
     (fold,) = storage.load_folds(made.folder.data)
     for number, rows in ((0, features), (1, wild(features, fold.val))):
         table = pa.Table.from_pandas(rows, preserve_index=False)
@@ -256,6 +258,6 @@ def test_a_leaky_step_is_caught(study: Callable[..., Any], plugin: ModuleType) -
     fitted, folds = rows_fitted_on(study(), plugin, "leaky")
     assert fitted != folds
     assert any(not rows <= fold for rows in fitted for fold in folds)
-    with pytest.raises(AssertionError, match="rows beside it|order of rows|learns from rows"):
+    with pytest.raises(AssertionError, match=r"rows beside it|order of rows|learns from rows"):
         testing.check_step(catalogue("scaling")["leaky"])
     testing.check_step(catalogue("scaling")["spy"])

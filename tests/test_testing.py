@@ -52,11 +52,17 @@ def unused(inputs: Any, n_outputs: int) -> nn.Module:
     return network
 
 
-def tied(inputs: Any, n_outputs: int) -> nn.Module:
+class Tied(nn.Module):
     """Two names for one weight."""
-    network: nn.Module = mlp(inputs, n_outputs, depth=1, width=8)
-    network.again = network.output
-    return network
+
+    def __init__(self, inputs: Any, n_outputs: int) -> None:
+        super().__init__()
+        self.network = mlp(inputs, n_outputs, depth=1, width=8)
+        self.again = self.network.output
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        outputs: torch.Tensor = self.network(inputs)
+        return outputs
 
 
 def wrong(after: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., nn.Module]:
@@ -81,7 +87,7 @@ def badly_annotated(inputs: Any, n_outputs: int, *, width: int = 0.5) -> nn.Modu
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
-        (wrong(lambda outputs: outputs - outputs.mean(dim=0)), "rows beside it"),
+        (wrong(lambda outputs: outputs - outputs.detach().mean(dim=0)), "rows beside it"),
         (wrong(lambda outputs: outputs.cumsum(dim=0)), "in another order"),
         (wrong(lambda outputs: outputs + torch.rand(1)), "a second time"),
         (wrong(lambda outputs: outputs.squeeze()), "returns shape"),
@@ -89,10 +95,10 @@ def badly_annotated(inputs: Any, n_outputs: int, *, width: int = 0.5) -> nn.Modu
         (wrong(lambda outputs: outputs / 0), "not finite"),
         (wrong(lambda outputs: outputs.detach().requires_grad_()), "no gradient reaches"),
         (unused, "a parameter `extra` that no gradient reaches"),
-        (tied, "shares memory"),
+        (Tied, "shares memory"),
         (lambda inputs, n_outputs: None, "no docstring"),
         (undocumented, "no docstring"),
-        (badly_annotated, "the default `0.5` of `width`, not int"),
+        (badly_annotated, "the default `0.5` of `width`, which is not int"),
     ],
 )
 def test_a_network_that_breaks_the_contract_is_caught(factory: Callable[..., nn.Module], said: str) -> None:
@@ -182,7 +188,7 @@ def test_a_loss_that_breaks_the_contract_is_caught(reduce: Callable[..., torch.T
         testing.check_loss(component("loss", factory, "regression"))
 
 
-# --- steps -------------------------------------------------------------------------------------------------------------
+# --- steps -------------------------------------------------------------------------------------------------------
 
 STEPS = '''
 import numpy as np

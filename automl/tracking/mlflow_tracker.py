@@ -379,7 +379,8 @@ def write_mlmodel(
     Args:
         folder: Holds what the loader needs; gets `MLmodel`, the environment's files and the example.
         loader_module: Has `_load_pyfunc(path)`, which is given the folder itself.
-        inputs: Name, MLflow type (`double`, `long`, `string`, `boolean`, `datetime`) and whether it must be there.
+        inputs: Name, MLflow type (`double`, `long`, `string`, `boolean`, `datetime`; or `any`) and whether it must be
+            there.
         outputs: Name and MLflow type.
         requirements: Lines of a requirements file.
         example: Made-up rows of input, shown by MLflow beside the model; never rows of a person's table.
@@ -392,10 +393,17 @@ def write_mlmodel(
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
+    anything: Any = AnyType()  # type: ignore[no-untyped-call]
     try:
         signature = ModelSignature(
-            inputs=Schema([ColSpec(kind, name, required=required) for name, kind, required in inputs]),
+            inputs=Schema(
+                [
+                    ColSpec(anything if kind == "any" else kind, name, required=required)
+                    for name, kind, required in inputs
+                ]
+            ),
             outputs=Schema([ColSpec(kind, name) for name, kind in outputs]),
         )
     except MlflowException as error:

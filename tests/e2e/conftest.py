@@ -122,6 +122,7 @@ class Workplace:
             "name": name,
             "data": {"source": Path(table).suffix[1:], "params": {"path": table}, "target": "target"},
             "search_space": "space.yaml",
+            "validation": {"strategy": "holdout"},
             "budget": {"trials": 4},
             "trainer": {"max_epochs": 3},
             "references": False,

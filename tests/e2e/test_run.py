@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -22,7 +23,7 @@ KEYS = {
 
 
 def test_run_from_a_file(finished: Any) -> None:
-    document = __import__("json").loads((finished.path / "run.json").read_text())
+    document = json.loads((finished.path / "run.json").read_text())
     assert {key: type(value) for key, value in document.items()} == KEYS
     assert (document["schema_version"], document["study"], document["status"]) == (1, "small", "finished")
     assert document["metric"] == {"name": "roc_auc", "direction": "maximize"}
@@ -62,7 +63,8 @@ def test_what_mlflow_holds(finished: Any) -> None:
         assert run.data.params["network.mlp.width"] == "16"
         history = client.get_metric_history(run.info.run_id, "val_roc_auc")
         assert [point.step for point in sorted(history, key=lambda p: p.step)] == list(range(len(history)))
-        assert {p.step: p.value for p in history} == pytest.approx(stored.intermediate_values)
+        # Optuna compares the first fold's epochs; MLflow has those of all folds, one after the other.
+        assert stored.intermediate_values.items() <= {point.step: point.value for point in history}.items()
         if state == "FINISHED":
             assert run.data.metrics["best_roc_auc"] == stored.value
     assert trials[f"trial {document['best']['number']}"].info.run_id == document["best"]["run_id"]
@@ -121,7 +123,7 @@ def test_shapes(place: Any, task: str, changes: dict[str, Any]) -> None:
         assert list(predictions.columns) == ["prediction", *(f"proba_{name}" for name in names)]
         assert np.allclose(predictions.iloc[:, 1:].sum(axis=1), 1)
     params = place.runs(parents=True)[0].data.params
-    assert params["validation"] == changes["validation"].get("strategy", "holdout")
+    assert params["validation"] == changes["validation"].get("strategy", "auto")
 
 
 def test_time_holds(place: Any) -> None:
@@ -134,7 +136,7 @@ def test_time_holds(place: Any) -> None:
     assert document["status"] == "finished"
 
 
-LONG = {"budget": {"trials": 3}, "trainer": {"max_epochs": 400, "patience": 400}, "pruner": {"name": "none"}}
+LONG = {"budget": {"trials": 3}, "trainer": {"max_epochs": 150, "patience": 150}, "pruner": {"name": "none"}}
 
 
 def test_interrupt_keeps_the_result_and_resume_goes_on(place: Any, wait_for: Callable[..., None]) -> None:
@@ -148,7 +150,7 @@ def test_interrupt_keeps_the_result_and_resume_goes_on(place: Any, wait_for: Cal
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "automl resume small" in err
-    document = __import__("json").loads(out)
+    document = json.loads(out)
     assert document["status"] == "interrupted"
     assert document["trials"]["complete"] >= 1
     place.automl("verify", "small")

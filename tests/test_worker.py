@@ -1,0 +1,265 @@
+"""The worker with real trial processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl import jobs
+from automl.errors import NoTrialSucceeded
+from automl.recorder import Recorder
+from automl.search import LEASE, Search, open_search
+from automl.study_spec import BudgetSpec
+from automl.tracking.spool import Spool
+from automl.values import (
+    Choice,
+    Configuration,
+    Direction,
+    EpochReport,
+    Reason,
+    ReferenceResult,
+    TrialResult,
+    TrialState,
+)
+from automl.worker import Outcome, Worker, grouped_reasons, rank
+
+FAILING = '''
+import os, time
+from automl.components import register
+from automl.networks.mlp import mlp
+
+@register("network")
+def {name}(inputs, n_outputs, *, seed: int = 0):
+    """Does not come to an end that is any good."""
+    {body}
+    return mlp(inputs, n_outputs, depth=1, width=4)
+'''
+
+
+@dataclass
+class Notes:
+    """Implements `Watcher`: keeps what it is told."""
+
+    started: list[int] = field(default_factory=list)
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+    ended: list[TrialResult] = field(default_factory=list)
+    references: list[ReferenceResult] = field(default_factory=list)
+    on_epoch: Callable[[], None] = lambda: None
+
+    def trial_started(self, number: int) -> None:
+        self.started.append(number)
+
+    def epoch(self, number: int, epoch: EpochReport) -> None:
+        self.epochs.append((number, epoch.epoch))
+        self.on_epoch()
+
+    def trial_ended(self, result: TrialResult) -> None:
+        self.ended.append(result)
+
+    def reference_ended(self, result: ReferenceResult) -> None:
+        self.references.append(result)
+
+
+@dataclass
+class Run:
+    worker: Worker
+    notes: Notes
+    search: Search
+
+    def __call__(self) -> Outcome:
+        return self.worker.run()
+
+
+def work(
+    made: Any, *, slots: int = 2, plugins: tuple[str, ...] = (), references: tuple[str, ...] = (), **budget: Any
+) -> Run:
+    spec = made.spec.model_copy(update={"budget": BudgetSpec(**{"trials": 3} | budget)})
+    search = open_search(spec, made.prepared, made.folder)
+    notes = Notes()
+    recorder = Recorder(spec, made.prepared, made.folder, Spool(made.folder.spool))
+    worker = Worker(
+        spec,
+        made.prepared,
+        made.folder,
+        search,
+        recorder,
+        notes,
+        slots=slots,
+        search_until=None,
+        plugins=plugins,
+        references=references,
+    )
+    return Run(worker, notes, search)
+
+
+def only(name: str, **params: Any) -> dict[str, Any]:
+    """Returns a space of one network."""
+    network = {"name": name, "params": {"seed": {"type": "int", "low": 0, "high": 10_000}} | params}
+    return {"version": 1, "network": [network], "optimizer": ["adamw"], "batch_size": 64}
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Callable[..., Any]) -> Callable[[str, str], Any]:
+    """What prepares a study whose only network is a plug-in's; the processes of trials load it, this one does not."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def prepared(name: str, body: str) -> Any:
+        from automl.components import catalogue
+        from automl.networks.mlp import mlp
+
+        (tmp_path / f"plugin_{name}.py").write_text(FAILING.format(name=name, body=body))
+
+        def stand_in(inputs: Any, n_outputs: int, *, seed: int = 0) -> Any:
+            """Known here by its signature alone."""
+            return mlp(inputs, n_outputs)
+
+        networks = catalogue("network")
+        monkeypatch.setattr(networks, "_components", dict(networks._components))
+        networks.add(name, stand_in)
+        return study(space=only(name))
+
+    return prepared
+
+
+def test_trials_run_until_they_are_all_done(study: Callable[..., Any]) -> None:
+    made = study()
+    run = work(made, references=jobs.REFERENCES[:2])
+    outcome = run()
+    assert outcome.ended_by == "all trials are done"
+    assert not outcome.interrupted
+    results = run.search.results()
+    assert [result.state for result in results] == [TrialState.COMPLETE] * 3
+    assert sorted(run.notes.started) == [0, 1, 2]
+    assert {epoch for number, epoch in run.notes.epochs if number == 0} == {0, 1, 2, 3}
+    assert {result.name for result in outcome.references} == {"dummy", "linear"}
+    assert all(result.value is not None for result in outcome.references)
+    for result in results:
+        assert (made.folder.trial(result.number) / "model" / "manifest.json").is_file()
+        assert result.metrics["roc_auc"] == result.value
+    # Going on with a spent budget runs nothing, and a larger one runs the difference.
+    assert work(made)().ended_by == "all trials are done"
+    more = work(made, trials=4, references=jobs.REFERENCES[:2])
+    assert len(more().references) == 2
+    assert more.notes.references == []
+    assert more.notes.started == [3]
+
+
+def test_one_worker_slot_or_two_find_the_same(study: Callable[..., Any], trained: Callable[..., Any]) -> None:
+    one, two = trained()[0], trained()[0]
+    values = []
+    for made, slots in ((one, 1), (two, 2)):
+        run = work(made, slots=slots, trials=2)
+        run()
+        values.append({r.configuration.digest: r.value for r in run.search.results() if r.configuration})
+    assert values[0] == values[1]
+
+
+def test_a_space_without_choices_ends_when_nothing_is_new(study: Callable[..., Any]) -> None:
+    space = {"version": 1, "network": ["mlp"], "optimizer": ["adamw"], "batch_size": 64}
+    run = work(study(space=space), slots=1, trials=1000)
+    assert "every configuration" in run().ended_by
+    results = run.search.results()
+    assert results[0].repeat_of is None
+    assert all(result.repeat_of == 0 and result.value == results[0].value for result in results[1:])
+    assert run.notes.started == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "reason", "said"),
+    [
+        ("raises", 'raise ValueError("cannot")', Reason.ERROR, "ValueError: cannot"),
+        ("dies", "os.kill(os.getpid(), 9)", Reason.ERROR, "its process was ended by SIGKILL"),
+        ("out_of_memory", 'raise MemoryError("full")', Reason.OOM, "ran out of memory: full"),
+    ],
+)
+def test_when_nothing_works_the_study_says_why(
+    failing: Callable[..., Any], name: str, body: str, reason: Reason, said: str
+) -> None:
+    made = failing(name, body)
+    run = work(made, plugins=(f"plugin_{name}",), max_consecutive_failures=2, trials=10)
+    with pytest.raises(NoTrialSucceeded) as caught:
+        run()
+    assert f"2 x {reason}: {said}" in str(caught.value)
+    failed = [result for result in run.search.results() if result.reason is reason]
+    assert len(failed) == 2
+    assert not made.folder.trial(0).exists()
+
+
+def test_a_trial_that_takes_too_long_is_ended(failing: Callable[..., Any]) -> None:
+    made = failing("sleeps", "time.sleep(60)")
+    run = work(made, plugins=("plugin_sleeps",), trials=1, trial_time=1.0)
+    run()
+    (result,) = run.search.results()
+    assert (result.state, result.reason) == (TrialState.FAILED, Reason.TIMEOUT)
+    assert result.seconds < 20
+
+
+def test_an_interrupt_keeps_the_best_so_far(study: Callable[..., Any]) -> None:
+    made = study(trainer={"max_epochs": 10_000, "patience": 10_000, "accelerator": "cpu"}, pruner={"name": "none"})
+    run = work(made, slots=1, trials=50)
+    run.notes.on_epoch = run.worker.interrupt
+    watchdog = threading.Timer(60, run.worker.interrupt)
+    watchdog.start()
+    outcome = run()
+    watchdog.cancel()
+    assert outcome.interrupted
+    (result,) = run.search.results()
+    assert result.state is TrialState.COMPLETE
+    assert result.n_epochs < 20_000
+
+
+def test_a_trial_of_a_dead_worker_is_run_before_new_ones(study: Callable[..., Any]) -> None:
+    made = study()
+    search = open_search(made.spec, made.prepared, made.folder)
+    claim = search.claim()
+    lease = claim.trial.user_attrs[LEASE]
+    claim.trial.set_user_attr(LEASE, lease | {"process_started": 1.0})
+    run = work(made, trials=1)
+    run()
+    lost, again = run.search.results()
+    assert lost.reason is Reason.LOST
+    assert again.configuration == claim.configuration
+    assert again.state is TrialState.COMPLETE  # what was lost does not count as one of the budget's trials
+
+
+def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[..., Any]) -> None:
+    made = study(trainer={"max_epochs": 10_000, "patience": 10_000, "accelerator": "cpu"})
+    run = work(made, slots=1)
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    run.notes.on_epoch = fail
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    (lost,) = run.search.results()
+    assert lost.reason is Reason.LOST
+    assert lost.configuration == run.search.claim().configuration
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def result(number: int, value: float | None, **changes: Any) -> TrialResult:
+    network = Choice("mlp")
+    configuration = Configuration((), network, Choice("adamw"), Choice("constant"), Choice("mse"), 32)
+    state = TrialState.COMPLETE if value is not None else TrialState.FAILED
+    return TrialResult(number, state, configuration, value, **changes)
+
+
+@pytest.mark.parametrize(("direction", "order"), [(Direction.MINIMIZE, [1, 0, 3]), (Direction.MAXIMIZE, [0, 3, 1])])
+def test_trials_are_ranked_best_first_and_the_earlier_of_equals(direction: Direction, order: list[int]) -> None:
+    results = [result(3, 0.5), result(0, 0.5), result(1, 0.25), result(2, None)]
+    assert [ranked.number for ranked in rank(results, direction)] == order
+
+
+def test_reasons_are_counted_the_most_frequent_first() -> None:
+    nan = {"reason": Reason.NAN, "message": "diverged"}
+    oom = {"reason": Reason.OOM, "message": "full"}
+    results = [result(0, None, **oom), result(1, None, **nan), result(2, None, **nan), result(3, 0.5)]
+    assert grouped_reasons(results) == "no trial succeeded; 2 x nan: diverged; 1 x oom: full"
