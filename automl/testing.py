@@ -317,7 +317,8 @@ def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
 def check_step(component: Component) -> None:
     """Checks that a preprocessing step learns from the training rows alone and leaves rows to predict in place.
 
-    It runs behind what no network can do without, on every mix of columns and every task that it can work with.
+    It runs behind what no network can do without, on every mix of columns and in every task that it can work with;
+    not in every combination of these.
 
     Args:
         component: Registered in the catalogue of a preprocessing stage.
@@ -331,7 +332,7 @@ def check_step(component: Component) -> None:
     for task in Task:
         first, second = component.factory(task), component.factory(task)
         _require(first is None or first is not second, f"`{component.name}` gives the same object twice")
-        for mix in MIXES:
+        for mix in MIXES if task is Task.BINARY else (MIXES[-1],):
             dataset = _dataset(task, mix)
             steps = _steps(component)
             if not Preprocessing.check([(step.stage, [step.choice.name]) for step in steps], dataset.schema):

@@ -380,4 +380,6 @@ def rank(results: Sequence[TrialResult], direction: Direction) -> list[TrialResu
 def grouped_reasons(results: Sequence[TrialResult]) -> str:
     """Returns one sentence that says how often each reason ended a trial."""
     counts = Counter(f"{result.reason}: {result.message}" for result in results if result.state is TrialState.FAILED)
+    if not counts:
+        return "no trial ended within the budget; give the study more time (`--time`)"
     return "no trial succeeded; " + "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(5))

@@ -104,10 +104,24 @@ def make_study(base: Path, task: Task, *, space: Mapping[str, Any] = SPACE, **ch
 MakeStudy = Callable[..., BoringStudy]
 
 
+@pytest.fixture(scope="session")
+def _usual(tmp_path_factory: pytest.TempPathFactory) -> BoringStudy:
+    return make_study(tmp_path_factory.mktemp("usual") / "study", Task.BINARY)
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> MakeStudy:
+def study(tmp_path: Path, _usual: BoringStudy) -> MakeStudy:
     """What prepares a study of the test's own: `study(task, **what differs)`."""
-    return lambda task=Task.BINARY, **changes: make_study(tmp_path / "study", task, **changes)
+
+    def prepared(task: Task = Task.BINARY, **changes: Any) -> BoringStudy:
+        base = tmp_path / "study"
+        if task is not Task.BINARY or changes:
+            return make_study(base, task, **changes)
+        shutil.copytree(_usual.base, base)
+        prepared = replace(_usual.prepared, base=str(base))
+        return replace(_usual, base=base, folder=StudyFolder(base / "state" / _usual.spec.name), prepared=prepared)
+
+    return prepared
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_billion_laughs_are_refused() -> None:
     assert "too large or too deep" in refused("\n".join(lines))
 
 
-@pytest.mark.parametrize("text", ["&a [*a]", "&a {b: *a}", "[" * 60 + "]" * 60, "[" * 5_000, "{a: " * 5_000])
+@pytest.mark.parametrize("text", ["&a [*a]", "&a {b: *a}", "[" * 60 + "]" * 60, "[" * 1_500, "{a: " * 1_500])
 def test_what_never_ends_is_refused(text: str) -> None:
     assert "too large or too deep" in refused(text)
 

@@ -55,7 +55,8 @@ def test_a_study_is_resolved(study: Callable[..., Any]) -> None:
 
 def test_what_was_resolved_survives_its_file(study: Callable[..., Any]) -> None:
     made = study()
-    assert Prepared.from_json(read_json(made.folder.prepared)) == made.prepared
+    prepared = preparation.prepare(made.spec, made.base, made.folder)
+    assert Prepared.from_json(read_json(made.folder.prepared)) == prepared == made.prepared
     assert study_spec.build(read_json(made.folder.spec), where="study.json") == made.spec
 
 

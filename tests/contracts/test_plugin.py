@@ -86,6 +86,7 @@ def test_it_is_listed_and_a_study_may_name_it(folder: Path) -> None:
     assert "nothing is wrong" in checked.stdout
 
 
+@pytest.mark.slow
 def test_a_study_says_which_flag_is_missing(folder: Path) -> None:
     refused = automl(folder, "check", "study.yaml")
     assert refused.returncode == 2

@@ -109,7 +109,11 @@ def scoring(promoted: Any, serve: Callable[..., Any], free_port: Callable[[], in
         *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/m@champion", "--env-manager", "local"),
         *("-h", "127.0.0.1", "-p", str(port)),
     ]
-    variables = {"MLFLOW_TRACKING_URI": uri_of(promoted), "MLFLOW_DISABLE_SCHEMA_DETAILS": "true"}
+    variables = {
+        "MLFLOW_TRACKING_URI": uri_of(promoted),
+        "MLFLOW_DISABLE_SCHEMA_DETAILS": "true",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # MLflow calls uvicorn by its name
+    }
     with serve(command, f"http://127.0.0.1:{port}/ping", promoted.path, variables):
         yield f"http://127.0.0.1:{port}/invocations"
 

@@ -129,10 +129,10 @@ def test_shapes(place: Any, task: str, changes: dict[str, Any]) -> None:
 def test_time_holds(place: Any) -> None:
     """Seconds that the study itself reports: imports before it are not its own."""
     place.write_table(n=2000)
-    place.write_study(budget={"time": "20s"}, trainer={"max_epochs": 200, "patience": 200}, references=True)
+    place.write_study(budget={"time": "40s"}, trainer={"max_epochs": 100}, references=True)
     document = place.automl("run", "small.yaml", "--json").json
-    assert document["seconds"]["total"] <= 20
-    assert document["seconds"]["total"] > 8
+    assert document["seconds"]["total"] <= 40
+    assert document["seconds"]["total"] > 20
     assert document["status"] == "finished"
 
 
