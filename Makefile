@@ -19,7 +19,7 @@ test: setup test-fast  ## Everything; the slow tier starts servers, a browser an
 	$(BIN)/python -m pytest -q -m slow
 
 test-fast: setup
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2
 
 check: setup  ## Format, lint, layers and types.
 	$(BIN)/ruff format --check .

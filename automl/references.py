@@ -125,4 +125,4 @@ def _numbers(schema: Schema) -> list[str]:
 def _texts(schema: Schema) -> list[tuple[Any, str]]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return [(TfidfVectorizer(max_features=20_000, min_df=2), name) for name in schema.names(ColumnKind.TEXT)]
+    return [(TfidfVectorizer(max_features=20_000), name) for name in schema.names(ColumnKind.TEXT)]

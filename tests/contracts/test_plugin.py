@@ -75,6 +75,7 @@ def automl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_it_is_listed_and_a_study_may_name_it(folder: Path) -> None:
     listed = automl(folder, "components", "network", "--plugin", "my_network", "--json")
     assert listed.returncode == 0, listed.stderr

@@ -67,7 +67,7 @@ class Workplace:
             assert ended.code == code, f"exit code {ended.code}\n{ended.out}\n{ended.err}"
         return ended
 
-    def quick(self, *arguments: object, code: int) -> Ended:
+    def quick(self, *arguments: object, code: int = 0) -> Ended:
         """Does what `automl` does, for a command that starts no processes, without the seconds of its imports."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["automl.preload", "automl.cli", "automl.preparation"])

@@ -170,7 +170,7 @@ def test_tables_that_work_with_a_note(place: Any, table: Callable[..., pd.DataFr
     ended = place.automl("run", "small.yaml", "--json")
     assert "Left out, since all rows are alike in them: `empty`, `same`." in ended.err
     assert "Classes of `target` with a single row are trained on and never validated: `rare`." in ended.err
-    assert "infinite" in ended.err
+    assert "Infinite values of `amount` taken as missing: 1." in ended.err
     assert ended.json["trials"]["complete"] == 1
 
 
@@ -180,7 +180,7 @@ def test_predict_on_other_tables(finished: Any, tmp_path: Path, table: Callable[
 
     def predicted(given: pd.DataFrame) -> pd.DataFrame:
         given.to_csv(tmp_path / "given.csv", index=False)
-        ended = finished.automl("predict", "small", tmp_path / "given.csv", "-o", tmp_path / "out.csv", "--json")
+        ended = finished.quick("predict", "small", tmp_path / "given.csv", "-o", tmp_path / "out.csv", "--json")
         assert ended.json["rows"] == len(given)
         return pd.read_csv(tmp_path / "out.csv")
 
@@ -190,27 +190,27 @@ def test_predict_on_other_tables(finished: Any, tmp_path: Path, table: Callable[
     assert predicted(frame.assign(colour="violet")).notna().all(axis=None)
     assert predicted(frame.assign(amount=np.nan, colour=None, member=None)).notna().all(axis=None)
     frame.drop(columns=["amount", "colour"]).rename(columns={"count": "coumt"}).to_csv(tmp_path / "g.csv", index=False)
-    ended = finished.automl("predict", "small", tmp_path / "g.csv", "-o", tmp_path / "no.csv", code=2)
+    ended = finished.quick("predict", "small", tmp_path / "g.csv", "-o", tmp_path / "no.csv", code=2)
     assert "the column `amount` is missing" in ended.err
     assert "the column `colour` is missing" in ended.err
     assert "the column `count` is missing. Did you mean `coumt`?" in ended.err
     frame.assign(amount="much").to_csv(tmp_path / "g.csv", index=False)
-    ended = finished.automl("predict", "small", tmp_path / "g.csv", "-o", tmp_path / "no.csv", code=2)
+    ended = finished.quick("predict", "small", tmp_path / "g.csv", "-o", tmp_path / "no.csv", code=2)
     assert "`amount`: 30 of the values cannot be read as numbers; the first is `much` in row 1" in ended.err
     assert not (tmp_path / "no.csv").exists()
 
 
 @pytest.mark.slow
 def test_outputs_that_cannot_be_written(finished: Any, tmp_path: Path) -> None:
-    ended = finished.automl("predict", "small", "table.csv", "-o", tmp_path / "no" / "p.csv", code=2)
+    ended = finished.quick("predict", "small", "table.csv", "-o", tmp_path / "no" / "p.csv", code=2)
     assert f"--output: there is no folder `{tmp_path / 'no'}`" in ended.err
-    ended = finished.automl("predict", "small", "table.csv", "-o", tmp_path / "p.xls", code=2)
+    ended = finished.quick("predict", "small", "table.csv", "-o", tmp_path / "p.xls", code=2)
     assert "--output: found `p.xls`; allowed endings: .parquet, .csv, .json." in ended.err
     (tmp_path / "p.csv").mkdir()
-    ended = finished.automl("predict", "small", "table.csv", "-o", tmp_path / "p.csv", code=4)
+    ended = finished.quick("predict", "small", "table.csv", "-o", tmp_path / "p.csv", code=4)
     assert f"{tmp_path / 'p.csv'}: cannot be written: Is a directory." in ended.err
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".new")]
-    assert "--output: " in finished.automl("export", "small", "-o", tmp_path, code=2).err
+    assert "--output: " in finished.quick("export", "small", "-o", tmp_path, code=2).err
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_a_model_folder_that_was_tampered_with_is_refused(finished: Any, tmp_pat
     else:
         weights.unlink()
     for command in (["verify", model], ["predict", model, "table.csv", "-o", tmp_path / "p.csv"]):
-        ended = finished.automl(*command, code=5)
+        ended = finished.quick(*command, code=5)
         assert ("extra.py" if how == "added" else "weights.safetensors") in ended.err
     assert not (tmp_path / "p.csv").exists()
 
@@ -242,11 +242,11 @@ def test_a_dead_tracking_server_costs_nothing(
     ended = place.automl("run", "small.yaml", "--tracking-uri", uri, "--json")
     assert ended.json["pending_sync"] > 0
     assert ended.json["run_id"] is None
-    told = place.automl("show", "small").out
+    told = place.quick("show", "small").out
     assert f"pending sync: {ended.json['pending_sync']} events have not reached MLflow" in told
-    refused = place.automl("sync", "--tracking-uri", uri, code=3)
+    refused = place.quick("sync", "--tracking-uri", uri, code=3)
     assert "Check that the server runs and can be reached." in refused.err
-    refused = place.automl("promote", "small", "--model", "m", "--tracking-uri", uri, code=3)
+    refused = place.quick("promote", "small", "--model", "m", "--tracking-uri", uri, code=3)
     assert "automl sync" in refused.err
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -254,7 +254,7 @@ def test_a_dead_tracking_server_costs_nothing(
     ]
     with serve(command, f"{uri}/health", place.path, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}):
         for _ in range(2):  # once more changes nothing
-            assert place.automl("sync", "--tracking-uri", uri, "--json").json["pending"] == {"small": 0}
+            assert place.quick("sync", "--tracking-uri", uri, "--json").json["pending"] == {"small": 0}
         (parent,) = place.runs(parents=True, uri=uri)
         assert sorted(run.info.run_name for run in place.runs(uri=uri)) == ["trial 0", "trial 1"]
         assert parent.info.status == "FINISHED"
@@ -265,7 +265,7 @@ def test_a_dead_tracking_server_costs_nothing(
             steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_roc_auc")]
             assert len(steps) == len(set(steps)) > 0
         # What is known after the sync is found by the commands that come next.
-        promoted = place.automl("promote", "small", "--model", "m", "--tracking-uri", uri, "--json").json
+        promoted = place.quick("promote", "small", "--model", "m", "--tracking-uri", uri, "--json").json
         assert promoted["model_uri"] == f"models:/{model.model_id}"
 
 
@@ -278,7 +278,7 @@ def test_two_launchers_on_one_study(place: Any, wait_for: Callable[..., None]) -
         wait_for(lambda: (place.path / ".automl/studies/small/study.json").is_file(), "the study has begun")
         ended = place.automl("run", "small.yaml", code=2)
         assert f"the study `small` is being run by process {first.pid}. Wait for it" in ended.err
-        assert place.automl("studies", "--json").json["studies"][0]["status"] == "running"
+        assert place.quick("studies", "--json").json["studies"][0]["status"] == "running"
     finally:
         first.terminate()
         first.communicate(timeout=60)
@@ -313,4 +313,4 @@ def test_no_trial_succeeds(place: Any) -> None:
     (parent,) = place.runs(parents=True)
     assert parent.info.status == "FAILED"
     assert "no trial succeeded" in parent.data.tags["mlflow.note.content"]
-    assert json.dumps(place.automl("studies", "--json").json)
+    assert json.dumps(place.quick("studies", "--json").json)

@@ -57,7 +57,7 @@ def test_wheel(wheel: Path) -> None:
 @pytest.mark.timeout(600)
 def test_model_loads_with_its_requirements_alone(finished: Any, wheel: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    finished.automl("export", "small", "-o", model)
+    finished.quick("export", "small", "-o", model)
     requirements = (model / "requirements.txt").read_text().split()
     assert all("==" in line for line in requirements)
     venv.create(tmp_path / "venv", with_pip=True)
@@ -75,5 +75,5 @@ def test_model_loads_with_its_requirements_alone(finished: Any, wheel: Path, tmp
         cwd=tmp_path, env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert loaded.returncode == 0, loaded.stderr
-    finished.automl("predict", "small", "table.csv", "-o", tmp_path / "here.csv")
+    finished.quick("predict", "small", "table.csv", "-o", tmp_path / "here.csv")
     pd.testing.assert_frame_equal(pd.read_csv(out), pd.read_csv(tmp_path / "here.csv"), atol=1e-6)

@@ -56,7 +56,7 @@ def test_kill_and_run_again(place: Any, wait_for: Callable[..., None]) -> None:
     assert len(after) - len(lost) == BUDGET
     assert not [t for t in after if t.state in (TrialState.RUNNING, TrialState.WAITING)]
     assert document["trials"] == {"complete": BUDGET, "pruned": 0, "failed": len(lost)}
-    assert place.automl("sync", "--json").json["pending"] == {"small": 0}  # what a slow machine could not send in time
+    assert place.quick("sync", "--json").json["pending"] == {"small": 0}  # what a slow machine could not send in time
 
     (parent,) = place.runs(parents=True)
     runs = place.runs()

@@ -35,7 +35,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory, finished: Any) -> Any:
     place.write_study("good", budget={"trials": 3}, trainer={"max_epochs": 25})
     for name in ("poor", "good"):
         place.automl("run", f"{name}.yaml")
-    (place.path / "first.json").write_text(place.automl("promote", "poor", "--model", "m", "--json").out)
+    (place.path / "first.json").write_text(place.quick("promote", "poor", "--model", "m", "--json").out)
     return place
 
 
@@ -53,7 +53,7 @@ def load_elsewhere(model: str, place: Any, tmp_path: Path, uri: str = "") -> pd.
 
 
 def predicted(place: Any, model: str, tmp_path: Path) -> pd.DataFrame:
-    place.automl("predict", model, "table.csv", "-o", tmp_path / "here.csv")
+    place.quick("predict", model, "table.csv", "-o", tmp_path / "here.csv")
     return pd.read_csv(tmp_path / "here.csv")
 
 
@@ -72,33 +72,33 @@ def test_first_promotion(promoted: Any, tmp_path: Path) -> None:
 
 
 def test_better_is_promoted_worse_refused_and_rolled_back(promoted: Any) -> None:
-    again = promoted.automl("promote", "poor", "--model", "m", code=5)
+    again = promoted.quick("promote", "poor", "--model", "m", code=5)
     assert "version 1 is this very model" in again.err
-    ended = promoted.automl("promote", "good", "--model", "m")
+    ended = promoted.quick("promote", "good", "--model", "m")
     assert "models:/m@champion is version 2" in ended.out
-    worse = promoted.automl("promote", "poor", "--model", "m", code=5)
+    worse = promoted.quick("promote", "poor", "--model", "m", code=5)
     assert "not promoted: better than the champion: roc_auc on 120 test rows: candidate" in worse.err
     assert (
-        promoted.automl("verify", "models:/m@champion", "--json").json["digest"]
-        == (promoted.automl("verify", "good", "--json").json["digest"])
+        promoted.quick("verify", "models:/m@champion", "--json").json["digest"]
+        == (promoted.quick("verify", "good", "--json").json["digest"])
     )
-    back = promoted.automl("rollback", "m", "--json").json
+    back = promoted.quick("rollback", "m", "--json").json
     assert (back["version"], back["previous"]) == (1, 2)
-    assert "version 1 of `m` is the first that was `champion`" in promoted.automl("rollback", "m", code=5).err
-    assert "has no alias `other`" in promoted.automl("rollback", "m", "--alias", "other", code=5).err
-    unknown = promoted.automl("verify", "models:/m@nope", code=2)
+    assert "version 1 of `m` is the first that was `champion`" in promoted.quick("rollback", "m", code=5).err
+    assert "has no alias `other`" in promoted.quick("rollback", "m", "--alias", "other", code=5).err
+    unknown = promoted.quick("verify", "models:/m@nope", code=2)
     assert "MLflow has no model `models:/m@nope`" in unknown.err
 
 
 def test_export_needs_nothing_of_the_study(promoted: Any, tmp_path: Path) -> None:
     exported = tmp_path / "exported"
-    assert promoted.automl("export", "good", "-o", exported).out.strip() == str(exported)
-    assert "files match the manifest" in promoted.automl("verify", exported).out
+    assert promoted.quick("export", "good", "-o", exported).out.strip() == str(exported)
+    assert "files match the manifest" in promoted.quick("verify", exported).out
     there = load_elsewhere(str(exported), promoted, tmp_path)
     pd.testing.assert_frame_equal(there, predicted(promoted, "good", tmp_path))
     assert not list(exported.rglob("*.pkl"))
-    document = promoted.automl("show", "good", "--json").json
-    assert promoted.automl("verify", document["run_id"], "--json").json["members"] == len(document["ensemble"])
+    document = promoted.quick("show", "good", "--json").json
+    assert promoted.quick("verify", document["run_id"], "--json").json["members"] == len(document["ensemble"])
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def test_run_from_a_file(finished: Any) -> None:
 
 
 def test_what_mlflow_holds(finished: Any) -> None:
-    document = finished.automl("show", "small", "--json").json
+    document = finished.quick("show", "small", "--json").json
     (parent,) = finished.runs(parents=True)
     children = finished.runs()
     assert parent.info.run_id == document["run_id"]
@@ -112,7 +112,7 @@ def test_shapes(place: Any, task: str, changes: dict[str, Any]) -> None:
     assert (document["test"] is None) is (changes["validation"].get("test_size") == 0)
     if changes.get("deliver") == "single":
         assert [member["number"] for member in document["ensemble"]] == [document["best"]["number"]]
-    place.automl("predict", "small", "table.csv", "-o", "out.parquet")
+    place.quick("predict", "small", "table.csv", "-o", "out.parquet")
     predictions = pd.read_parquet(place.path / "out.parquet")
     table = pd.read_csv(place.path / "table.csv")
     assert len(predictions) == len(table)
@@ -153,8 +153,8 @@ def test_interrupt_keeps_the_result_and_resume_goes_on(place: Any, wait_for: Cal
     document = json.loads(out)
     assert document["status"] == "interrupted"
     assert document["trials"]["complete"] >= 1
-    place.automl("verify", "small")
-    assert place.automl("show", "small", "--json").json["status"] == "interrupted"
+    place.quick("verify", "small")
+    assert place.quick("show", "small", "--json").json["status"] == "interrupted"
     resumed = place.automl("resume", "small", "--json").json
     assert (resumed["status"], sum(resumed["trials"].values())) == ("finished", 3)
     assert {run.info.status for run in [*place.runs(), *place.runs(parents=True)]} <= {"FINISHED", "KILLED"}
@@ -171,7 +171,7 @@ def test_terminate_gives_trials_back_and_resume_goes_on(place: Any, wait_for: Ca
     assert (process.returncode, out) == (143, ""), err
     assert "Traceback" not in err
     assert "automl resume small" in err
-    refused = place.automl("show", "small", code=2)
+    refused = place.quick("show", "small", code=2)
     assert "automl resume small" in refused.err
     assert {run.info.status for run in [*place.runs(), *place.runs(parents=True)]} <= {"FINISHED", "FAILED", "KILLED"}
     resumed = place.automl("resume", "small", "--json").json
@@ -181,7 +181,7 @@ def test_terminate_gives_trials_back_and_resume_goes_on(place: Any, wait_for: Ca
 
 def test_stdout_is_data_and_stderr_progress(finished: Any) -> None:
     for command in (["show", "small"], ["studies"], ["components"], ["sync"], ["check", "small.yaml"]):
-        assert finished.automl(*command, "--json").json["schema_version"] == 1
-        assert finished.automl(*command).err == ""
-    assert finished.automl("schema", "study").json["title"] == "StudySpec"
-    assert finished.automl("--version").out.startswith("automl ")
+        assert finished.quick(*command, "--json").json["schema_version"] == 1
+        assert finished.quick(*command).err == ""
+    assert finished.quick("schema", "study").json["title"] == "StudySpec"
+    assert finished.quick("--version").out.startswith("automl ")

@@ -61,7 +61,7 @@ def test_pages(
     tmp_path: Path,
     command: str,
 ) -> None:
-    document = finished.automl("show", "small", "--json").json
+    document = finished.quick("show", "small", "--json").json
     port = str(free_port())
     program = [sys.executable, "-m", *command.split()]
     program[2:] = ["automl", "ui"] if command == "automl ui" else ["mlflow", "server", "--workers", "1"]

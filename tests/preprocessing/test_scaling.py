@@ -39,7 +39,10 @@ def test_quantile(output: str, low: float, high: float) -> None:
     assert np.isfinite(beyond).all()
 
 
-@pytest.mark.filterwarnings("ignore:n_quantiles")
-def test_never_more_quantiles_than_rows() -> None:
-    assert scaling.quantile(Task.BINARY).fit(X).n_quantiles_ == 500
+def test_few_quantiles_for_few_rows() -> None:
+    """With as many as rows, the model folder would hold the training values."""
+    fitted = scaling.quantile(Task.BINARY).fit(X)
+    assert fitted.n_quantiles_ == len(X) // 30
+    assert fitted.n_quantiles == 1000, "fitting must not change a parameter"
+    assert scaling.quantile(Task.BINARY).fit(X[:60]).n_quantiles_ == 10
     assert scaling.quantile(Task.BINARY, n_quantiles=10**6).n_quantiles == scaling.MAX_QUANTILE_ROWS
