@@ -348,6 +348,7 @@ def schema(
 def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """Send to MLflow what could not be sent before; safe to repeat."""
     from automl import report, study_folder
+    from automl import study as studies_
     from automl.errors import TrackingError
     from automl.tracking.mlflow_tracker import MlflowTracker
     from automl.tracking.spool import Mirror, Spool
@@ -356,8 +357,10 @@ def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     pending: dict[str, int] = {}
     errors: list[Problem] = []
     for name in study_folder.names():
-        mirror = Mirror(Spool(study_folder.existing(name).spool), tracker)
+        folder = study_folder.existing(name)
+        mirror = Mirror(Spool(folder.spool), tracker)
         pending[name] = mirror.close(timeout_s=600)
+        studies_.update_result(folder, mirror, pending[name])
         if mirror.last_error is not None:
             errors += mirror.last_error.problems
     if as_json:

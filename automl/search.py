@@ -30,6 +30,7 @@ LEASE = "automl:lease"
 RESULT = "automl:result"
 RETRY_OF = "automl:retry_of"
 SECONDS = "automl:seconds"
+START = "automl:start"
 
 #: Seconds that a lease lasts; it is renewed at a third of that.
 LEASE_S = 60.0
@@ -73,8 +74,8 @@ class Search:
         self._study.set_user_attr(SECONDS, self.seconds + seconds)
 
     def enqueue(self, parameters: Mapping[str, Scalar]) -> None:
-        """Puts a configuration at the head of the queue, unless it was there before."""
-        self._study.enqueue_trial(dict(parameters), skip_if_exists=True)
+        """Queues a start point, unless it was there before. It is not pruned: others are held against it."""
+        self._study.enqueue_trial(dict(parameters), user_attrs={START: True}, skip_if_exists=True)
 
     def claim(self) -> Claim:
         """Returns a new trial under a lease of this process."""
@@ -90,7 +91,7 @@ class Search:
         if epoch.fold > 0:
             return False
         claim.trial.report(epoch.value, epoch.epoch)
-        return claim.trial.should_prune()
+        return START not in claim.trial.user_attrs and claim.trial.should_prune()
 
     def renew(self, claims: list[Claim]) -> None:
         """Renews the leases on the trials that this process works on, when it is time."""
@@ -136,7 +137,8 @@ class Search:
         )
         held.set_user_attr(RESULT, _result_to_json(lost))
         if stored and RETRY_OF not in trial.user_attrs:
-            self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+            kept = {name: trial.user_attrs[name] for name in (START,) if name in trial.user_attrs}
+            self._study.enqueue_trial(trial.params, user_attrs={**kept, RETRY_OF: trial.number})
         self._study.tell(held, state=OptunaState.FAIL)
         return lost
 

@@ -20,7 +20,7 @@ from automl import isolation, jobs, manifest
 from automl.errors import NoTrialSucceeded
 from automl.isolation import IsolatedCall
 from automl.recorder import Recorder
-from automl.search import Search, open_search
+from automl.search import Search, look, open_search
 from automl.study_folder import Prepared, StudyFolder, read_json, study_folder, write_json
 from automl.study_spec import StudySpec, same_study
 from automl.tracking.memory_tracker import MemoryTracker
@@ -260,6 +260,14 @@ def _with_ids(result: StudyResult, key: str, mirror: Mirror, pending: int, folde
     )
     write_json(folder.result, result_to_json(result))
     return result
+
+
+def update_result(folder: StudyFolder, mirror: Mirror, pending: int) -> None:
+    """Writes into a study's result, if there is one, where in MLflow it is by now."""
+    if folder.result.is_file() and not folder.is_locked():  # who runs it writes it
+        result = load_result(folder, look(folder, folder.path.name))
+        key = Prepared.from_json(read_json(folder.prepared)).key
+        _with_ids(result, key, mirror, pending, folder)
 
 
 # --- the result on disk ------------------------------------------------------------------------------------------

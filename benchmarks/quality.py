@@ -33,6 +33,7 @@ TABLES = ("caravan", "diamonds", "loan_grades")
 
 
 def main() -> None:
+    """Measures and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=TABLES)
     parser.add_argument("--data", type=Path, required=True)

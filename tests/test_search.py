@@ -14,7 +14,7 @@ import pytest
 from automl import search as search_module
 from automl.search import LEASE, Claim, Search, look, open_search
 from automl.study_spec import PrunerSpec, SamplerSpec
-from automl.values import EpochReport, Reason, TrialResult, TrialState
+from automl.values import Direction, EpochReport, Reason, TrialResult, TrialState
 
 SAMPLERS = get_args(SamplerSpec.model_fields["name"].annotation)
 PRUNERS = get_args(PrunerSpec.model_fields["name"].annotation)
@@ -250,3 +250,23 @@ def test_seconds_add_up_over_launches(opened: Callable[..., Search]) -> None:
     assert again.seconds == 10
     again.add_seconds(5)
     assert opened().seconds == 15
+
+
+def judged(search: Search, claim: Claim, value: float) -> bool:
+    """Whether a trial that stays at `value` is pruned."""
+    verdicts = [search.report(claim, EpochReport(epoch, value, {})) for epoch in range(6)]
+    return any(verdicts)
+
+
+def test_start_points_are_not_pruned(opened: Callable[..., Search]) -> None:
+    """They are what later trials are held against, and what the ensemble is made of."""
+    search = opened(pruner=PrunerSpec(name="median"))
+    prepared = opened.made.prepared  # type: ignore[attr-defined]
+    bad, good = (1.0, 0.0) if prepared.direction is Direction.MINIMIZE else (0.0, 1.0)
+    for _ in range(6):
+        claim = search.claim()
+        assert not judged(search, claim, good)
+        search.tell(claim, complete(claim, good))
+    assert judged(search, search.claim(), bad), "the pruner must have something to say"
+    search.enqueue(prepared.starts[0])
+    assert not judged(search, search.claim(), bad)

@@ -77,7 +77,7 @@ def test_pages(
         shipped = ["Predicts target", "shipped", "reference: boosting", "Configuration of the best trial"]
         see(browser, run, ["small", *shipped, "best_roc_auc", "test_roc_auc"], pictures / "study.png")
         see(browser, best, [f"trial {document['best']['number']}", "best_roc_auc", "lr"], pictures / "trial.png")
-        see(browser, f"{best}/model-metrics", ["Model metrics (", "best_accuracy"], pictures / "metrics.png")
+        see(browser, f"{best}/model-metrics", ["Model metrics", "best_accuracy"], pictures / "metrics.png")
         see(browser, f"{run}/artifacts", ["summary.md", "result.json"], pictures / "artifacts.png")
         model = document["model_uri"].removeprefix("models:/")
         see(browser, f"{experiment}/models/{model}", ["Ready", "small"], pictures / "model.png")
