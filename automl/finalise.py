@@ -44,10 +44,9 @@ def finalise(task: FinalTask) -> ShippedModel:
     if len(y_test):
         test = metrics.score_all(schema.target.task, y_test, predictor.predictions(X_test))
         for name in task.references:
-            # Fitted as the trials were, on the training rows of each fold, so that the scores can be compared.
-            models = [references.fit(name, schema, features.iloc[f.train], target[f.train], task.seed) for f in folds]
-            averaged = np.mean([references.predict(model, schema, X_test) for model in models], axis=0)
-            reference_scores[name] = metrics.score(metric, y_test, averaged)
+            # On all search rows, once: quicker than once a fold, and if it favours anybody, then the reference.
+            model = references.fit(name, schema, features, target, task.seed)
+            reference_scores[name] = metrics.score(metric, y_test, references.predict(model, schema, X_test))
     return ShippedModel(
         members=tuple((task.candidates[i][0], weight) for i, weight in members),
         validation=metrics.score_folds(metric, y_val, blended),
