@@ -175,7 +175,7 @@ def studies(as_json: AsJson = False) -> None:
         rows.append(
             {
                 "study": name,
-                "status": document["status"] if document else "running" if folder.is_locked() else "unfinished",
+                "status": "running" if folder.is_locked() else document["status"] if document else "unfinished",
                 "trials": len(trials),
                 "complete": complete,
                 "metric": document["metric"]["name"] if document else None,
@@ -228,11 +228,13 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict on a table: one row per row, in the same order."""
-    from automl import model_source, plugins, prediction, report
+    from automl import model_source, plugins, prediction, report, study_folder
 
     plugins.load(plugin)
+    known = model in study_folder.names()
+    read_as = study_folder.read_json(study_folder.existing(model).spec)["data"] if known else None
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        n_rows = prediction.predict_file(folder, data, output)
+        n_rows = prediction.predict_file(folder, data, output, read_as)
     if as_json:
         report.print_json({"schema_version": 1, "model": model, "rows": n_rows, "output": str(output)})
     else:
@@ -245,13 +247,15 @@ def promote(
     model: Annotated[str, typer.Option(help="Name of the registered model.")],
     alias: Annotated[str, typer.Option(help="Alias that moves to it.")] = "champion",
     tracking_uri: TrackingUri = None,
+    plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Register a study's model and move the alias to it, if every gate opens."""
-    from automl import promotion, report
+    from automl import plugins, promotion, report
     from automl.study_folder import existing
     from automl.tracking.mlflow_tracker import MlflowTracker
 
+    plugins.load(plugin)
     evidence = promotion.promote(existing(study), model, alias, MlflowTracker(_tracking_uri(tracking_uri)))
     if as_json:
         report.print_json({"schema_version": 1, **evidence})
@@ -280,10 +284,16 @@ def rollback(
 
 
 @app.command()
-def verify(model: ModelArgument, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+def verify(
+    model: ModelArgument,
+    tracking_uri: TrackingUri = None,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
     """Check every file of a model against its manifest, then load it and predict a made-up row."""
-    from automl import model_source, prediction, report
+    from automl import model_source, plugins, prediction, report
 
+    plugins.load(plugin)
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
         found = prediction.prove(folder)
     if as_json:
@@ -355,19 +365,25 @@ def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
 
     tracker = MlflowTracker(_tracking_uri(tracking_uri))
     pending: dict[str, int] = {}
+    rejected: dict[str, list[str]] = {}
     errors: list[Problem] = []
     for name in study_folder.names():
         folder = study_folder.existing(name)
-        mirror = Mirror(Spool(folder.spool), tracker)
+        spool = Spool(folder.spool)
+        mirror = Mirror(spool, tracker)
         pending[name] = mirror.close(timeout_s=600)
-        studies_.update_result(folder, mirror, pending[name])
+        if not folder.is_locked():  # who runs it writes its result
+            studies_.update_result(folder, mirror, pending[name])
+        rejected[name] = spool.rejected()
         if mirror.last_error is not None:
             errors += mirror.last_error.problems
     if as_json:
-        report.print_json({"schema_version": 1, "pending": pending})
+        report.print_json({"schema_version": 1, "pending": pending, "rejected": rejected})
     else:
         for name, n_pending in pending.items():
             print(f"{name}: {_n(n_pending, 'event') + ' pending' if n_pending else 'everything has been sent'}")
+            for reason in dict.fromkeys(rejected[name]):
+                print(f"{name}: MLflow refused something: {reason}", file=sys.stderr)
         if not pending:
             print(f"no studies under {study_folder.state_folder()}; there is nothing to send", file=sys.stderr)
     if errors:

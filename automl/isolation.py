@@ -16,12 +16,13 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import psutil
 
-from automl.errors import AutomlError
+from automl.errors import AutomlError, ResourceError
 
 #: Loaded once by the fork server.
 PRELOAD = "automl.preload"
@@ -146,6 +147,13 @@ class IsolatedCall:
             return self.result
         if self.failure.error is not None:
             raise self.failure.error
+        killed = self.failure.kind == "crash" and self.process.exitcode == -signal.SIGKILL
+        if self.failure.kind == "memory" or killed:
+            # Nobody but the system's memory guard ends such a process with SIGKILL.
+            raise ResourceError(
+                f"a step of the study ran out of memory: {self.failure.message}",
+                remedy="Free memory, run fewer workers, or use a smaller table.",
+            )
         raise RuntimeError(f"{self.failure.message}\n{self.failure.detail}")
 
     def _hold_limits(self) -> None:
@@ -174,7 +182,22 @@ def warm_up() -> None:
     """Starts the fork server in the background, so that its imports run beside the caller's own work."""
     os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     context = _context()
+    _start_server()
     threading.Thread(target=context.Process(target=os.getpid, daemon=True).start, daemon=True).start()
+
+
+def _start_server() -> None:
+    """Starts the fork server with Ctrl-C ignored, which its processes inherit.
+
+    `_run` ignores it too, but too late for a process that Ctrl-C reaches as it begins.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may say what signals do; Ctrl-C is then not ours to handle
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _context() -> Any:

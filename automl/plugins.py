@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import os
 import pkgutil
+import sys
 from collections.abc import Sequence
 
 from automl.components import catalogue
@@ -64,6 +65,8 @@ def load(named: Sequence[str] = ()) -> tuple[str, ...]:
     """
     load_builtin()
     modules = named_modules(named)
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as `python -m` does; last, so that nothing installed is shadowed
     for module in modules:
         try:
             importlib.import_module(module)

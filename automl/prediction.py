@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ from automl.predictor import Predictor
 ENDINGS = (".parquet", ".csv", ".json")
 
 
-def predict_file(folder: Path, data: Path, output: Path) -> int:
+def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, Any] | None = None) -> int:
     """Returns the number of rows written to `output`: one per row of `data`, in its order.
+
+    Args:
+        folder: The model.
+        data: The table.
+        output: A file whose ending says its form.
+        read_as: `source` and `params` of the study's own table: another one of that form is read alike.
 
     Raises:
         ConfigError: The ending of `output` is none that can be written.
@@ -35,6 +42,8 @@ def predict_file(folder: Path, data: Path, output: Path) -> int:
         raise ConfigError(f"there is no folder `{output.parent}`", where="--output", remedy="Make it first.")
     predictor = Predictor.load(folder)
     source, params = sources.infer(data)
+    if read_as is not None and read_as["source"] == source:
+        params = {**read_as["params"], **params}
     predictions = predictor.predict(sources.read(source, params, Path.cwd())).reset_index(drop=True)
     _write(predictions, output)
     return len(predictions)

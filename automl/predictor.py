@@ -67,10 +67,9 @@ class Predictor:
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
-        parts = [
-            self._chunk(frame.iloc[start : start + CHUNK_ROWS]) for start in range(0, max(len(frame), 1), CHUNK_ROWS)
-        ]
-        return np.concatenate(parts)
+        features, _ = conform(frame, self.schema)
+        starts = range(0, max(len(features), 1), CHUNK_ROWS)
+        return np.concatenate([self._chunk(features.iloc[start : start + CHUNK_ROWS]) for start in starts])
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Returns one row per row of `frame`, in its order: `prediction`, and `proba_<class>` for classes.
@@ -147,8 +146,7 @@ class Predictor:
             members.append(Member(preprocessing, network.eval(), choice, target, document["weight"]))
         return cls(schema, members)
 
-    def _chunk(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        features, _ = conform(frame, self.schema)
+    def _chunk(self, features: pd.DataFrame) -> NDArray[np.float64]:
         total = sum(member.weight for member in self.members)
         return sum(
             (member.weight / total) * forward(member.network, member.preprocessing.transform(features), member.target)

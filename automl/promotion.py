@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 model.predict(pandas.read_parquet(sys.argv[2])).to_parquet(sys.argv[3])
 """
 
-METRIC, SCORE, STUDY, MANIFEST, PREVIOUS = (
-    "automl.metric", "automl.test_score", "automl.study", "automl.manifest", "automl.previous",
-)  # fmt: skip
+#: Tags of a version. Which version had an alias before is kept for each alias.
+METRIC, SCORE, STUDY = "automl.metric", "automl.test_score", "automl.study"
+MANIFEST, SPLIT, PREVIOUS = "automl.manifest", "automl.split_digest", "automl.previous.{alias}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ def promote(folder: StudyFolder, model: str, alias: str, registry: Registry) -> 
         METRIC: document["metric"]["name"],
         SCORE: repr(document["test"]),
         MANIFEST: digest,
-        **({PREVIOUS: str(champion.version)} if champion else {}),
+        SPLIT: read_json(folder.prepared)["split_digest"],
+        **({PREVIOUS.format(alias=alias): str(champion.version)} if champion else {}),
     }
     made = [version for version in registry.versions(model) if version.tags == {**version.tags, **tags}]
     version = made[0].version if made else registry.add_version(model, document["model_uri"], tags)
@@ -117,7 +118,7 @@ def rollback(model: str, alias: str, registry: Registry) -> dict[str, Any]:
     present = registry.alias(model, alias)
     if present is None:
         raise RefusedError(f"`{model}` has no alias `{alias}`", remedy=f"Promote a study: --model {model}")
-    previous = present.tags.get(PREVIOUS)
+    previous = present.tags.get(PREVIOUS.format(alias=alias))
     if previous is None or int(previous) not in {version.version for version in registry.versions(model)}:
         raise RefusedError(f"version {present.version} of `{model}` is the first that was `{alias}`")
     registry.point(model, alias, int(previous))
@@ -151,7 +152,12 @@ def _gates(
     candidate = Predictor.load(logged)
     rows, target = storage.load_part(folder.data, "test" if document["test"] is not None else "search")
     gates.append(_clean_process(logged, candidate, rows.iloc[:CLEAN_ROWS], scratch))
-    gates.append(_better(candidate, rows, target, document, champion, registry, scratch, digest))
+    better = _better(candidate, rows, target, document, champion, registry, scratch, digest)
+    split = read_json(folder.prepared)["split_digest"]
+    if champion is not None and champion.tags.get(SPLIT, split) != split:
+        # Rows that test one study may have trained another; that can only hold a candidate back.
+        better = replace(better, found=f"{better.found}; the champion had another split, which may flatter it")
+    gates.append(better)
     return gates, digest
 
 
@@ -175,7 +181,8 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scrat
     except subprocess.TimeoutExpired:
         return Gate(name, False, f"took more than {CLEAN_TIMEOUT_S} s")
     except subprocess.CalledProcessError as error:
-        return Gate(name, False, (error.stderr.strip().splitlines() or ["no message"])[-1])
+        said = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        return Gate(name, False, f"{said} (a plug-in must be an installed package to be loaded elsewhere)")
     here, there = candidate.predict(rows), pd.read_parquet(made)
     same = list(here.columns) == list(there.columns) and all(
         np.allclose(here[column], there[column], rtol=1e-5, atol=1e-7)

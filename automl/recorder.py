@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,17 @@ class Recorder:
         if result.seen:
             self._text(key, f"preprocessing-{result.number}.txt", "\n".join(result.seen))
         self._close(key, RunState(result.state.value))
+
+    def make_good(self, ended: Iterable[TrialResult]) -> None:
+        """Closes the runs of trials that ended when their launcher was killed before it could record that."""
+        opened, closed = self._spool.keys()
+        for result in ended:
+            key = self.trial_key(result.number)
+            if key not in opened and result.configuration is not None:
+                self.trial_started(result.number, result.configuration)
+                opened.add(key)
+            if key in opened - closed:
+                self.trial_ended(result)
 
     def reference(self, result: ReferenceResult) -> None:
         """Logs a reference model as a run of its own kind."""

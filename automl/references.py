@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run_reference(name: str, data: Path, out: Path, objective: str, seed: int) -> Scored:
     """Returns a reference model's score, and writes its validation predictions to `out`.
 
-    Its fitted models are not kept: `predictions` fits the same ones again for the test rows.
+    Its fitted models are not kept: the end of a study fits one more, on all search rows, for the test score.
     """
     started = time.monotonic()
     schema = storage.load_schema(data)
@@ -83,9 +83,14 @@ def predict(model: Any, schema: Schema, features: pd.DataFrame) -> NDArray[Any]:
 
 def _plain(features: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Returns the frame as scikit-learn takes it: dates as days, missing words as words."""
-    dates = {name: features[name].astype("int64") / 86_400e6 for name in schema.names(ColumnKind.DATETIME)}
+    dates = {name: _days(features[name]) for name in schema.names(ColumnKind.DATETIME)}
     words = schema.names(ColumnKind.CATEGORICAL, ColumnKind.TEXT)
     return features.assign(**dates, **{name: features[name].astype(object).fillna("") for name in words})
+
+
+def _days(dates: pd.Series[Any]) -> pd.Series[float]:
+    """Returns days since 1970, missing where the date is."""
+    return (dates.astype("int64") / 86_400e6).where(dates.notna())
 
 
 def _one_hot(schema: Schema) -> Any:

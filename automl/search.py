@@ -91,7 +91,8 @@ class Search:
         if epoch.fold > 0:
             return False
         claim.trial.report(epoch.value, epoch.epoch)
-        return START not in claim.trial.user_attrs and claim.trial.should_prune()
+        pruned = claim.trial.should_prune()  # asked in any case: some pruners note the trial's rank as they answer
+        return pruned and START not in claim.trial.user_attrs
 
     def renew(self, claims: list[Claim]) -> None:
         """Renews the leases on the trials that this process works on, when it is time."""
@@ -109,13 +110,14 @@ class Search:
 
     def give_back(self, claim: Claim) -> TrialResult:
         """Ends a trial that was cut short as lost, queues its configuration once more, and returns its end."""
-        return self._lose(self._study.trials[claim.number], "was cut short")
+        return self._lose(self._study.trials[claim.number], "was cut short", again=True)
 
     def requeue_lost(self) -> list[TrialResult]:
         """Ends trials whose worker is gone as lost, queues each once more, and returns their ends."""
         running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
         return [
-            self._lose(trial, "its worker died before it ended")
+            # Once: what has killed its worker twice is not tried a third time.
+            self._lose(trial, "its worker died before it ended", again=RETRY_OF not in trial.user_attrs)
             for trial in running
             if not _is_held(trial.user_attrs.get(LEASE))
         ]
@@ -125,7 +127,7 @@ class Search:
         ended = self._study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATE.values()))
         return tuple(_result(trial) for trial in ended)
 
-    def _lose(self, trial: optuna.trial.FrozenTrial, message: str) -> TrialResult:
+    def _lose(self, trial: optuna.trial.FrozenTrial, message: str, *, again: bool) -> TrialResult:
         held = optuna.Trial(self._study, trial._trial_id)
         stored = trial.user_attrs.get(CONFIGURATION)  # none when its worker died before it had sampled anything
         lost = TrialResult(
@@ -136,8 +138,8 @@ class Search:
             message=message,
         )
         held.set_user_attr(RESULT, _result_to_json(lost))
-        if stored and RETRY_OF not in trial.user_attrs:
-            kept = {name: trial.user_attrs[name] for name in (START,) if name in trial.user_attrs}
+        if stored and again:
+            kept = {START: True} if START in trial.user_attrs else {}
             self._study.enqueue_trial(trial.params, user_attrs={**kept, RETRY_OF: trial.number})
         self._study.tell(held, state=OptunaState.FAIL)
         return lost

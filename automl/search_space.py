@@ -390,13 +390,12 @@ class SearchSpace(_Strict):
     def for_data(self, schema: Schema) -> tuple[SearchSpace, list[str]]:
         """Returns the space without the choices that cannot matter on these columns, and sentences that say so.
 
-        Where no number is missing every imputation gives the same table; searching it would waste trials on repeats.
+        Where nothing is missing every imputation gives the same table; searching it would waste trials on repeats.
         """
         notes = []
         stages = []
-        numeric = [c for c in schema.used if c.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.DATETIME)]
         idle = {
-            "imputation": "no number is missing" if not any(c.n_missing for c in numeric) else "",
+            "imputation": "nothing is missing" if not any(column.n_missing for column in schema.used) else "",
             "encoding": "there are no categories" if not schema.names(ColumnKind.CATEGORICAL) else "",
         }
         for stage in self.preprocessing:

@@ -20,7 +20,7 @@ from automl import isolation, jobs, manifest
 from automl.errors import NoTrialSucceeded
 from automl.isolation import IsolatedCall
 from automl.recorder import Recorder
-from automl.search import Search, look, open_search
+from automl.search import Search, open_search
 from automl.study_folder import Prepared, StudyFolder, read_json, study_folder, write_json
 from automl.study_spec import StudySpec, same_study
 from automl.tracking.memory_tracker import MemoryTracker
@@ -93,6 +93,17 @@ def run_study(
         ConfigError, DataError: With everything that is wrong, before the first trial.
         NoTrialSucceeded: With the reasons, grouped.
     """
+    with _handled(signal.SIGTERM, _terminate):
+        return _run_somewhere(spec, base, options, watcher, render)
+
+
+def _run_somewhere(
+    spec: StudySpec,
+    base: Path,
+    options: RunOptions,
+    watcher: StudyWatcher,
+    render: Callable[[StudyResult, Prepared], str],
+) -> StudyResult:
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="automl-dry-run-") as scratch:
             return _run(spec, base, StudyFolder(Path(scratch) / spec.name), MemoryTracker(), options, watcher, render)
@@ -135,8 +146,11 @@ def _run(
                 write_json(folder.result, result_to_json(result))
                 recorder.study_ended(result, folder.model, render(result, prepared))
             else:
-                result = load_result(folder, trials)
+                status = "interrupted" if outcome.interrupted else "finished"
+                result = replace(load_result(folder, trials), status=status)
                 watcher.unchanged(outcome.ended_by)
+                if mirror.model_uri(recorder.key) is None:  # the launch that made it may have died before it said so
+                    recorder.study_ended(result, folder.model, render(result, prepared))
                 recorder.study_unchanged()
         except NoTrialSucceeded as error:
             recorder.study_failed(str(error))
@@ -178,7 +192,13 @@ def _search(
         plugins=options.plugins,
         references=jobs.REFERENCES if spec.references else (),
     )
-    with _signals(worker):
+
+    def interrupt(number: int, frame: object) -> None:
+        if worker.interrupted:
+            raise KeyboardInterrupt
+        worker.interrupt()
+
+    with _handled(signal.SIGINT, interrupt):
         return worker.run()
 
 
@@ -193,6 +213,8 @@ def _finalise(
     """Returns the result of what was searched, after writing the model folder."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.repeat_of is None]
     ranked = [t for t in rank(complete, prepared.direction) if (folder.trial(t.number) / "model").is_dir()]
+    if not ranked and outcome.interrupted:
+        raise KeyboardInterrupt
     if not ranked:
         raise NoTrialSucceeded(grouped_reasons(trials))
     task = FinalTask(
@@ -248,26 +270,36 @@ def _make_servable(folder: Path, schema: Schema) -> None:
 
 def _with_ids(result: StudyResult, key: str, mirror: Mirror, pending: int, folder: StudyFolder) -> StudyResult:
     """Returns the result with where it is in MLflow, as far as that is known, and keeps it."""
-    ref = mirror.run_ref(key)
-    best = mirror.run_ref(f"{key}/trial/{result.best.number}")
-    result = replace(
-        result,
-        experiment_id=ref.experiment_id if ref else None,
-        run_id=ref.run_id if ref else None,
-        model_uri=mirror.model_uri(key),
-        best=replace(result.best, run_id=best.run_id if best else None),
-        pending_sync=pending,
-    )
+    ids = _ids(mirror, key, result.best.number)
+    best = replace(result.best, run_id=ids.pop("best_run_id"))
+    result = replace(result, best=best, pending_sync=pending, **ids)
     write_json(folder.result, result_to_json(result))
     return result
 
 
+def _ids(mirror: Mirror, key: str, best: int) -> dict[str, Any]:
+    """Returns where a study, its best trial and its model are in MLflow; None for what is not there yet."""
+    ref, best_ref = mirror.run_ref(key), mirror.run_ref(f"{key}/trial/{best}")
+    return {
+        "experiment_id": ref.experiment_id if ref else None,
+        "run_id": ref.run_id if ref else None,
+        "best_run_id": best_ref.run_id if best_ref else None,
+        "model_uri": mirror.model_uri(key),
+    }
+
+
 def update_result(folder: StudyFolder, mirror: Mirror, pending: int) -> None:
-    """Writes into a study's result, if there is one, where in MLflow it is by now."""
-    if folder.result.is_file() and not folder.is_locked():  # who runs it writes it
-        result = load_result(folder, look(folder, folder.path.name))
-        key = Prepared.from_json(read_json(folder.prepared)).key
-        _with_ids(result, key, mirror, pending, folder)
+    """Writes into a study's result, if there is one, where in MLflow it is by now, and nothing else.
+
+    Raises:
+        ConfigError: The study is being run; who runs it writes its result.
+    """
+    with folder.lock():
+        if folder.result.is_file():
+            document = read_json(folder.result)
+            ids = _ids(mirror, read_json(folder.prepared)["key"], document["best"]["number"])
+            best = document["best"] | {"run_id": ids.pop("best_run_id")}
+            write_json(folder.result, document | ids | {"best": best, "pending_sync": pending})
 
 
 # --- the result on disk ------------------------------------------------------------------------------------------
@@ -396,24 +428,18 @@ class Terminated(BaseException):
     """The process was asked to end (SIGTERM)."""
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 @contextmanager
-def _signals(worker: Worker) -> Iterator[None]:
-    """Makes Ctrl-C stop the search, a second Ctrl-C end it, and SIGTERM end it with its trials given back."""
+def _handled(number: signal.Signals, handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handles a signal; only the main thread of a program may say what signals do."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread of a program may say what signals do
+        yield
         return
-
-    def on_interrupt(number: int, frame: object) -> None:
-        if worker.interrupted:
-            raise KeyboardInterrupt
-        worker.interrupt()
-
-    def on_terminate(number: int, frame: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGINT, on_interrupt), signal.signal(signal.SIGTERM, on_terminate)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        signal.signal(number, before)

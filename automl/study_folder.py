@@ -110,10 +110,6 @@ class StudyFolder:
         """The study's result, JSON; there once it is finished."""
         return self.path / "result.json"
 
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
     def trial(self, number: int) -> Path:
         """Returns the folder of what one trial leaves behind: its model and its validation predictions."""
         return self.path / "trials" / f"{number:05d}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -230,11 +229,6 @@ def name_for(path: Path, target: str) -> str:
         stem = f"{path.resolve().parent.name}-{stem}"
     name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{stem}-{target}").strip("-._")
     return name[:100] or "study"
-
-
-def relative_base(path: Path | None) -> Path:
-    """Returns the folder that paths in a study are relative to: its file's, or the working folder without a file."""
-    return path.resolve().parent if path is not None else Path(os.getcwd())
 
 
 def same_study(stored: StudySpec, asked: StudySpec) -> None:

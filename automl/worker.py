@@ -121,9 +121,11 @@ class Worker:
         return self._outcome.interrupted
 
     def interrupt(self) -> None:
-        """Ends the search for a person: nothing new begins, and running trials stop at their best so far."""
+        """Ends the search for a person: nothing new begins, and running trials stop at their best so far.
+
+        Called by a signal's handler, hence only a flag: whatever is being done now is finished first.
+        """
         self._outcome.interrupted = True
-        self._end("it was interrupted")
 
     def run(self) -> Outcome:
         """Returns what was seen once the budget is spent, or a person has stopped it.
@@ -131,13 +133,16 @@ class Worker:
         Raises:
             NoTrialSucceeded: Too many trials in a row failed; with the reasons, grouped.
         """
-        for lost in self._search.requeue_lost():
-            self._recorder.trial_ended(lost)
-            self._results[lost.number] = lost
+        self._results |= {lost.number: lost for lost in self._search.requeue_lost()}
+        self._recorder.make_good(self._results.values())
         try:
             while True:
-                while len(self._running) < self._slots and self._begin():
+                while len(self._running) < self._slots and not self.interrupted and self._begin():
                     pass
+                if self.interrupted and not self._stopping:
+                    self._end("it was interrupted")
+                    for running in self._running:
+                        running.call.stop() if isinstance(running, _RunningTrial) else running.call.kill()
                 if not self._running:
                     return self._outcome
                 wait_any([running.call for running in self._running], timeout_s=0.5)
@@ -264,7 +269,7 @@ class Worker:
         self._watcher.epoch(running.claim.number, epoch)
         if self._search.report(running.claim, epoch):
             running.pruned_at = epoch
-            running.call.stop()
+            running.call.kill()  # nothing that it would still do counts, and there may be folds to come
 
     # --- ending ----------------------------------------------------------------------------------------------------
 
@@ -332,19 +337,23 @@ class Worker:
         seconds = time.monotonic() - call.started
         if call.failure is None:
             result = ReferenceResult(running.name, call.result.value, call.result.metrics, seconds=seconds)
+            if self._until is not None and self._prepared.n_test:  # it is fitted once more at the end
+                self._until -= seconds / self._prepared.n_folds
         else:
             result = ReferenceResult(running.name, None, seconds=seconds, message=call.failure.message)
+        self._recorder.reference(result)  # before the file by which the next launcher takes it for done
         write_json(self._folder.references / f"{result.name}.json", asdict(result))
         self._outcome.references.append(result)
-        self._recorder.reference(result)
         self._watcher.reference_ended(result)
 
     def _known_reference(self, name: str) -> bool:
         """Returns whether a reference model was scored before this worker began, and takes its score if so."""
         path = self._folder.references / f"{name}.json"
-        if path.is_file():
-            self._outcome.references.append(ReferenceResult(**read_json(path)))
-        return path.is_file()
+        known = ReferenceResult(**read_json(path)) if path.is_file() else None
+        if known is None or known.value is None:  # one that was cut short may have the time now
+            return False
+        self._outcome.references.append(known)
+        return True
 
     def _tidy(self) -> None:
         """Removes what trials left behind that no ensemble will choose."""
@@ -356,10 +365,9 @@ class Worker:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, why: str) -> None:
+        """Begins nothing more; what runs may come to its end."""
         self._stopping = True
         self._outcome.ended_by = why
-        for running in self._running:
-            running.call.stop() if isinstance(running, _RunningTrial) else running.call.kill()
 
     def _abandon(self) -> None:
         """Ends what runs, and gives trials back to the queue: whoever goes on with the study runs them again."""
@@ -379,7 +387,11 @@ def rank(results: Sequence[TrialResult], direction: Direction) -> list[TrialResu
 
 def grouped_reasons(results: Sequence[TrialResult]) -> str:
     """Returns one sentence that says how often each reason ended a trial."""
-    counts = Counter(f"{result.reason}: {result.message}" for result in results if result.state is TrialState.FAILED)
-    if not counts:
+    failed = [result for result in results if result.state is TrialState.FAILED]
+    if not failed:
         return "no trial ended within the budget; give the study more time (`--time`)"
-    return "no trial succeeded; " + "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(5))
+    messages = {result.reason: result.message for result in reversed(failed)}  # of each reason, the first
+    counts = Counter(result.reason for result in failed)
+    return "no trial succeeded; " + "; ".join(
+        f"{n} x {reason}: {messages[reason]}" for reason, n in counts.most_common()
+    )

@@ -355,14 +355,15 @@ WORD = Column("c", ColumnKind.CATEGORICAL, "str", n_missing=3)
 
 
 def test_choices_that_cannot_matter_are_not_searched() -> None:
-    found, notes = space().for_data(schema(NUMBER, WORD))
+    found, notes = space().for_data(schema(NUMBER))
     assert found.preprocessing[0].options == [search_space.Option(name="knn")]
-    assert notes == ["imputation is not searched: no number is missing"]
+    assert notes == ["imputation is not searched: nothing is missing"]
     assert "imputation" not in " ".join(found.defaults(CATALOGUES))
 
 
-def test_choices_that_matter_stay() -> None:
-    found, notes = space().for_data(schema(HOLED, WORD))
+@pytest.mark.parametrize("holed", [HOLED, WORD], ids=["numbers", "categories"])
+def test_choices_that_matter_stay(holed: Column) -> None:
+    found, notes = space().for_data(schema(NUMBER, holed))
     assert (found.preprocessing, notes) == (space().preprocessing, [])
 
 

@@ -238,6 +238,18 @@ class Spool:
         self._catch_up()
         return self._models.get(key)
 
+    def keys(self) -> tuple[set[str], set[str]]:
+        """Returns the keys of the runs that were opened, and of those that were closed."""
+        opened: set[str] = set()
+        closed: set[str] = set()
+        for document, _ in self._events.read():
+            match document:
+                case {"event": "RunOpened", "start": {"key": str(key)}}:
+                    opened.add(key)
+                case {"event": "RunClosed", "key": str(key)}:
+                    closed.add(key)
+        return opened, closed
+
     def _catch_up(self) -> None:
         with self._reading:
             for document, offset in self._sent.read(self._known):
