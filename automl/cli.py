@@ -470,10 +470,10 @@ def _run(
         with report.Terminal(quiet=quiet, verbose=verbose) as terminal:
             result = studies_.run_study(spec, base, options, terminal, report.markdown)
     except KeyboardInterrupt:
-        print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
+        print(f"interrupted; {_go_on(spec.name)}", file=sys.stderr)
         sys.exit(130)
     except studies_.Terminated:
-        print(f"ended; go on with it: automl resume {spec.name}", file=sys.stderr)
+        print(f"ended; {_go_on(spec.name)}", file=sys.stderr)
         sys.exit(143)
     document = studies_.result_to_json(result)
     if as_json:
@@ -500,6 +500,13 @@ def _n(count: int, noun: str) -> str:
 
 def _given(overrides: Mapping[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
     return {path: (flag, value) for path, (flag, value) in overrides.items() if value is not None}
+
+
+def _go_on(name: str) -> str:
+    """Returns what to do about a study that was ended, which may have been before it was stored."""
+    from automl import study_folder
+
+    return f"go on with it: automl resume {name}" if name in study_folder.names() else "nothing had been run yet"
 
 
 def _program() -> str:

@@ -207,6 +207,7 @@ def summary_lines(document: dict[str, Any], *, program: str, data: str) -> list[
         f"(search {seconds['search']:.0f} s, end {seconds['final']:.0f} s)",
         f"validation {metric} {number(document['validation'])}, test {metric} {number(document['test'])}",
     ]
+    lines += _better_references(document)
     if document["pending_sync"]:
         pending = f"pending sync: {document['pending_sync']} events have not reached MLflow"
         lines.append(f"{pending}; send them: {program} sync")
@@ -218,6 +219,20 @@ def summary_lines(document: dict[str, Any], *, program: str, data: str) -> list[
         f"  {program} ui",
         f"  {program} predict {study} {data} -o predictions.csv",
         f"  {program} promote {study} --model {study} --alias champion",
+    ]
+
+
+def _better_references(document: dict[str, Any]) -> list[str]:
+    """Returns a sentence for each reference model that does better than what the search found."""
+    sign = 1 if document["metric"]["direction"] == "minimize" else -1
+    part, ours = ("validation", document["validation"])
+    if document["test"] is not None:
+        part, ours = "test", document["test"]
+    theirs = {one["name"]: one["value" if part == "validation" else "test"] for one in document["references"]}
+    return [
+        f"the reference model {name} is better on {part} ({number(score)}): give the search more time"
+        for name, score in theirs.items()
+        if score is not None and sign * score < sign * ours
     ]
 
 
@@ -241,7 +256,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
         "",
         f"{result.count(TrialState.COMPLETE)} trials complete, {result.count(TrialState.PRUNED)} pruned, "
         f"{result.count(TrialState.FAILED)} failed. Data: {prepared.n_search + prepared.n_test:,} rows, digest "
-        f"`{prepared.data_digest[:12]}`; the {prepared.n_test:,} test rows were used once, at the end.",
+        f"`{prepared.data_digest[:12]}`; {prepared.n_test:,} test rows, scored when nothing was left to choose.",
         "",
         f"## Configuration of the best trial ({result.best.number})",
         "",

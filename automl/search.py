@@ -138,9 +138,11 @@ class Search:
             message=message,
         )
         held.set_user_attr(RESULT, _result_to_json(lost))
-        if stored and again:
+        # A queued one may have been taken and nothing of it sampled yet; Optuna keeps what it was to be.
+        parameters = trial.params if stored else trial.system_attrs.get("fixed_params")
+        if parameters and again:
             kept = {START: True} if START in trial.user_attrs else {}
-            self._study.enqueue_trial(trial.params, user_attrs={**kept, RETRY_OF: trial.number})
+            self._study.enqueue_trial(parameters, user_attrs={**kept, RETRY_OF: trial.number})
         self._study.tell(held, state=OptunaState.FAIL)
         return lost
 

@@ -277,3 +277,17 @@ def test_start_points_are_not_pruned_and_others_are_held_against_them(
         search.tell(claim, complete(claim, good if number else bad))
     verdicts = [judged(search, search.claim(), bad) for _ in range(6)]
     assert any(verdicts) == (pruner != "none")
+
+
+def test_a_start_point_lost_before_it_was_sampled_is_queued_again(opened: Callable[..., Search]) -> None:
+    search = opened()
+    start = opened.made.prepared.starts[0]  # type: ignore[attr-defined]
+    search.enqueue(start)
+    taken = search._study.ask()  # a worker that dies here has sampled nothing
+    assert taken.params == {}
+    (lost,) = search.requeue_lost()
+    assert lost.configuration is None
+    claim = search.claim()
+    flat = claim.configuration.flatten()
+    assert {name: flat[name] for name in start} == start
+    assert claim.trial.user_attrs["automl:start"]
