@@ -60,6 +60,7 @@ def shop(study: Callable[..., Any], configuration: Callable[..., Any], tmp_path:
         scored = run_trial(made.trial(chosen, number=number, max_epochs=epochs), lambda epoch: False)
         folder = StudyFolder(tmp_path / "studies" / name)
         shutil.copytree(made.folder.data, folder.data)
+        shutil.copy(made.folder.prepared, folder.prepared)
         candidates = ((number, made.folder.trial(number)),)
         shipped = finalise(FinalTask(folder.data, folder.model, "roc_auc", candidates, False, (), 0))
         _make_servable(folder.model, made.prepared.schema)
