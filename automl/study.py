@@ -195,10 +195,13 @@ def _search(
 
     def interrupt(number: int, frame: object) -> None:
         if worker.interrupted:
-            raise KeyboardInterrupt
+            worker.abort(KeyboardInterrupt())
         worker.interrupt()
 
-    with _handled(signal.SIGINT, interrupt):
+    def terminate(number: int, frame: object) -> None:
+        worker.abort(Terminated())
+
+    with _handled(signal.SIGINT, interrupt), _handled(signal.SIGTERM, terminate):
         return worker.run()
 
 

@@ -114,6 +114,7 @@ class Worker:
         self._failures_in_a_row = 0
         self._repeats_in_a_row = 0
         self._stopping = False
+        self._aborted: BaseException | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -127,6 +128,10 @@ class Worker:
         """
         self._outcome.interrupted = True
 
+    def abort(self, error: BaseException) -> None:
+        """Makes `run` give back what runs and raise `error`, as soon as nothing is half written."""
+        self._aborted = error
+
     def run(self) -> Outcome:
         """Returns what was seen once the budget is spent, or a person has stopped it.
 
@@ -137,6 +142,8 @@ class Worker:
         self._recorder.make_good(self._results.values())
         try:
             while True:
+                if self._aborted is not None:
+                    raise self._aborted
                 while len(self._running) < self._slots and not self.interrupted and self._begin():
                     pass
                 if self.interrupted and not self._stopping:
