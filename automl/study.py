@@ -202,7 +202,9 @@ def _search(
         worker.abort(Terminated())
 
     with _handled(signal.SIGINT, interrupt), _handled(signal.SIGTERM, terminate):
-        return worker.run()
+        outcome = worker.run()
+    worker.raise_if_aborted()
+    return outcome
 
 
 def _finalise(

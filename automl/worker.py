@@ -132,6 +132,11 @@ class Worker:
         """Makes `run` give back what runs and raise `error`, as soon as nothing is half written."""
         self._aborted = error
 
+    def raise_if_aborted(self) -> None:
+        """Raises what `abort` was given; for after `run`, whose last turn may have been too late to see it."""
+        if self._aborted is not None:
+            raise self._aborted
+
     def run(self) -> Outcome:
         """Returns what was seen once the budget is spent, or a person has stopped it.
 
@@ -142,8 +147,7 @@ class Worker:
         self._recorder.make_good(self._results.values())
         try:
             while True:
-                if self._aborted is not None:
-                    raise self._aborted
+                self.raise_if_aborted()
                 while len(self._running) < self._slots and not self.interrupted and self._begin():
                     pass
                 if self.interrupted and not self._stopping:

@@ -242,6 +242,25 @@ def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[...
     assert lost.configuration == run.search.claim().configuration
 
 
+def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
+    made = study(trainer={"max_epochs": 10_000, "patience": 10_000, "accelerator": "cpu"})
+    run = work(made, slots=1)
+    run.notes.on_epoch = lambda: run.worker.abort(SystemExit(143))
+    with pytest.raises(SystemExit, match="143"):
+        run()
+    (lost,) = run.search.results()
+    assert lost.reason is Reason.LOST
+
+
+def test_an_abort_after_the_last_turn_is_not_lost(study: Callable[..., Any]) -> None:
+    run = work(study(), slots=1, trials=1)
+    assert run().ended_by == "all trials are done"
+    run.worker.raise_if_aborted()
+    run.worker.abort(SystemExit(143))
+    with pytest.raises(SystemExit, match="143"):
+        run.worker.raise_if_aborted()
+
+
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
