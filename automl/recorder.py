@@ -71,8 +71,10 @@ class Recorder:
         self._open(self.trial_key(number), f"trial {number}", RunKind.TRIAL, configuration.flatten(), self._tags())
 
     def epoch(self, number: int, epoch: EpochReport) -> None:
-        """Logs the objective and what else is known after one epoch."""
+        """Logs the objective and what else is known after one epoch; each fold has curves of its own."""
         metrics = {f"val_{self._prepared.objective}": epoch.value, **epoch.metrics}
+        if self._prepared.n_folds > 1:
+            metrics = {f"{name}/fold_{epoch.fold + 1}": value for name, value in metrics.items()}
         self._metrics(self.trial_key(number), metrics, epoch.epoch)
 
     def trial_ended(self, result: TrialResult, traceback: str = "") -> None:

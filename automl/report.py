@@ -82,7 +82,7 @@ class Terminal:
         self._show()
 
     def epoch(self, number: int, epoch: EpochReport) -> None:
-        self._running[number] = epoch.epoch + 1
+        self._running[number] += 1
         self._show()
 
     def trial_ended(self, result: TrialResult) -> None:

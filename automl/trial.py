@@ -42,7 +42,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
 
     Args:
         task: What to train on what.
-        report: Called after every epoch; returns whether to stop now. With folds, epochs count on through them.
+        report: Called after every epoch of every fold; returns whether to stop now.
 
     Raises:
         DataError: A preprocessing step cannot work on these rows.
@@ -64,7 +64,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
             metric,
             task.settings,
             seed=task.seed,
-            report=partial(_report_fold, report, number, n_epochs),
+            report=partial(_report_fold, report, number),
             stop_at=task.stop_at,
         )
         members.append(Member(preprocessing, fitted.network, task.configuration.network, data.target))
@@ -77,8 +77,8 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
 
 
-def _report_fold(report: Callable[[EpochReport], bool], fold: int, n_before: int, epoch: EpochReport) -> bool:
-    return report(replace(epoch, epoch=n_before + epoch.epoch, fold=fold))
+def _report_fold(report: Callable[[EpochReport], bool], fold: int, epoch: EpochReport) -> bool:
+    return report(replace(epoch, fold=fold))
 
 
 def prepare(

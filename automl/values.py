@@ -289,7 +289,7 @@ class EpochReport:
     """One epoch of one training.
 
     Attributes:
-        epoch: Counted from 0; with folds it counts on through them.
+        epoch: Counted from 0 in each fold.
         value: The objective on the validation rows after this epoch.
         metrics: What else is known: `train_loss`, `val_loss`, `learning_rate`, `epoch_seconds`.
     """

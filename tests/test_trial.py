@@ -69,10 +69,10 @@ def test_a_seed_decides_everything(trained: Callable[..., Any]) -> None:
         assert (study.folder.trial(1) / name).read_bytes() == (study.folder.trial(0) / name).read_bytes()
 
 
-def test_epochs_count_on_through_the_folds(study: Callable[..., Any]) -> None:
+def test_epochs_are_counted_in_each_fold(study: Callable[..., Any]) -> None:
     reports: list[EpochReport] = []
     scored = run_trial(study().trial(max_epochs=3), lambda epoch: bool(reports.append(epoch)))
-    assert [(epoch.fold, epoch.epoch) for epoch in reports] == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)]
+    assert [(epoch.fold, epoch.epoch) for epoch in reports] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert scored.n_epochs == 6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,7 +136,16 @@ def test_trials_run_until_they_are_all_done(study: Callable[..., Any]) -> None:
     results = run.search.results()
     assert [result.state for result in results] == [TrialState.COMPLETE] * 3
     assert sorted(run.notes.started) == [0, 1, 2]
-    assert {epoch for number, epoch in run.notes.epochs if number == 0} == {0, 1, 2, 3}
+    assert [epoch for number, epoch in run.notes.epochs if number == 0] == [0, 1, 0, 1]  # of two folds
+    points = [
+        (point["name"], point["step"])
+        for line in (made.folder.spool / "events.jsonl").read_text().splitlines()
+        if (event := json.loads(line))["event"] == "Logged" and event["key"].endswith("trial/0")
+        for point in event["metrics"]
+    ]
+    assert [(f"val_roc_auc/fold_{fold}", epoch) for fold in (1, 2) for epoch in (0, 1)] == [
+        (name, step) for name, step in points if name.startswith("val_roc_auc")
+    ]
     assert {result.name for result in outcome.references} == {"dummy", "linear"}
     assert all(result.value is not None for result in outcome.references)
     for result in results:
