@@ -1,4 +1,4 @@
-"""Training: a configuration and prepared data become a network. The only place that builds a Trainer."""
+"""Training: a configuration and prepared data become a network. The only place that drives Lightning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -78,80 +80,130 @@ def fit(
         DataError: The validation rows leave the metric undefined.
     """
     pl.seed_everything(seed, verbose=False)
-    network = catalogue("network").build(configuration.network, data.inputs, data.target.n_outputs)
-    loss = catalogue("loss").build(configuration.loss, data.target)
-    train = Batches(data.train, data.target, configuration.batch_size, seed=seed)
-    val = Batches(data.val, data.target, losses.EVALUATION_BATCH_SIZE)
-    n_steps = settings.max_epochs * len(train)
-    module = SupervisedModule(network, loss, configuration.optimizer, configuration.schedule, n_steps)
-    watch = _Watch(data, metric, settings.patience, report, stop_at)
     with _quiet():
-        trainer = pl.Trainer(
-            max_epochs=settings.max_epochs,
-            accelerator=settings.accelerator,
-            devices=1,
-            precision=settings.precision,  # type: ignore[arg-type]  # Lightning lists its literals, and checks them
-            callbacks=[watch],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, train, val)
-    return watch.result(network)
+        fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)  # type: ignore[arg-type]  # Lightning lists its literals, and checks them
+        network = catalogue("network").build(configuration.network, data.inputs, data.target.n_outputs)
+        loss = fabric.to_device(catalogue("loss").build(configuration.loss, data.target))
+        train = Batches(data.train, data.target, configuration.batch_size, seed=seed, device=fabric.device)
+        val = Batches(data.val, data.target, losses.EVALUATION_BATCH_SIZE, device=fabric.device)
+        n_steps = settings.max_epochs * len(train)
+        prepared = fabric.setup_module(network)
+        module = SupervisedModule(prepared, loss, configuration.optimizer, configuration.schedule, n_steps)
+        loop = _Loop(fabric, module, train, val, math.inf if stop_at is None else stop_at)
+        watch = _Watch(data, metric, settings.patience, network, report, loop.deadline)
+        for _ in range(settings.max_epochs):
+            if watch.after_epoch(loop.epoch()):
+                break
+    return watch.result()
 
 
-class _Watch(pl.Callback):
-    """Scores every epoch, keeps the best weights and decides when training ends.
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """What one epoch gave.
 
-    One callback and not four of Lightning's: they decide on one another's numbers, and in this order. It never
-    raises within the loop: Lightning takes any exception for an interrupt.
+    Attributes:
+        train_loss: Mean over the batches, taken while the weights moved.
+        val_loss: Over the validation rows, after the last step.
+        outputs: What the network says of the validation rows; (rows, n_outputs) or (rows, members, n_outputs).
+        learning_rate: Of the last step.
     """
+
+    train_loss: float
+    val_loss: float
+    outputs: Tensor
+    learning_rate: float
+    seconds: float
+
+
+class _Loop:
+    """Lightning's training loop without its Trainer, which takes as long as a small network's own work.
+
+    The module is driven as a Trainer drives it; a test holds the two against each other, to the last bit.
+    """
+
+    def __init__(self, fabric: Fabric, module: SupervisedModule, train: Batches, val: Batches, deadline: float) -> None:
+        configured = module.configure_optimizers()
+        self._fabric = fabric
+        self._module = module
+        self._optimizer: Any = fabric.setup_optimizers(configured["optimizer"])
+        self._schedule: Any = configured["lr_scheduler"]
+        self._train = train
+        self._val = val
+        self.deadline = deadline
+
+    def epoch(self) -> _Epoch:
+        """Returns what one epoch gave; past the deadline it ends with the next step."""
+        started = time.monotonic()
+        train_loss = self._fit()
+        learning_rate = self._optimizer.param_groups[0]["lr"]
+        outputs, val_loss = self._validate()
+        if self._schedule["interval"] == "epoch":
+            of = (val_loss,) if self._schedule["reduce_on_plateau"] else ()
+            self._schedule["scheduler"].step(*of)
+        return _Epoch(train_loss, val_loss, outputs, learning_rate, time.monotonic() - started)
+
+    def _fit(self) -> float:
+        self._module.train()
+        train_losses = []
+        for position, batch in enumerate(self._train):
+            loss = self._module.training_step(batch, position)
+            self._optimizer.zero_grad()
+            self._fabric.backward(loss)
+            self._optimizer.step()
+            if self._schedule["interval"] == "step":
+                self._schedule["scheduler"].step()
+            train_losses.append(loss.detach())  # to read the number here would make an accelerator wait
+            if time.monotonic() >= self.deadline:
+                break
+        return float(torch.stack(train_losses).mean())
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[Tensor, float]:
+        self._module.eval()
+        batches = [self._module.validation_step(batch, position) for position, batch in enumerate(self._val)]
+        outputs, y = (torch.cat([batch[part] for batch in batches]) for part in ("outputs", "y"))
+        return outputs, float(self._module.loss(outputs, y))
+
+
+class _Watch:
+    """Scores every epoch, keeps the best weights and decides when training ends."""
 
     def __init__(
         self,
         data: PreparedData,
         metric: Metric,
         patience: int,
+        network: nn.Module,
         report: Callable[[EpochReport], bool],
-        stop_at: float | None,
+        deadline: float,
     ) -> None:
         self._data = data
         self._metric = metric
         self._patience = patience
+        self._network = network
         self._report = report
-        self._stop_at = math.inf if stop_at is None else stop_at
+        self._deadline = deadline
         self._stopped: Ending = "max_epochs"
         self._problem: DataError | TrainingDiverged | None = None
         self._history: list[EpochReport] = []
         self._best: EpochReport | None = None
         self._weights: dict[str, Tensor] = {}
         self._n_epochs = 0
-        self._started = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def after_epoch(self, epoch: _Epoch) -> bool:
+        """Returns whether to stop after this epoch."""
         self._n_epochs += 1
-        self._started = time.monotonic()
+        ending = self._judge(epoch)
+        self._stopped = ending or self._stopped
+        return ending is not None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        if time.monotonic() >= self._stop_at:
-            trainer.should_stop = True  # Lightning then validates, and ends the epoch here
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, SupervisedModule)
-        ending = self._after_epoch(pl_module, learning_rate=trainer.optimizers[0].param_groups[0]["lr"])
-        if ending is not None:
-            self._stopped = ending
-            trainer.should_stop = True
-
-    def _after_epoch(self, module: SupervisedModule, learning_rate: float) -> Ending | None:
+    def _judge(self, epoch: _Epoch) -> Ending | None:
         """Returns why to stop after this epoch, if to stop."""
-        predictions = losses.predictions(module.outputs, self._data.target).numpy()
+        predictions = losses.predictions(epoch.outputs, self._data.target).numpy()
         value = metrics.score(self._metric, self._data.val.target, predictions)
-        if not (math.isfinite(module.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
+        if not (math.isfinite(epoch.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
             self._problem = TrainingDiverged(
-                f"training diverged in epoch {self._n_epochs}: its loss is {module.train_loss}",
+                f"training diverged in epoch {self._n_epochs}: its loss is {epoch.train_loss}",
                 remedy="A lower learning rate is the first thing to try.",
             )
             return "diverged"
@@ -165,30 +217,29 @@ class _Watch(pl.Callback):
             epoch=self._n_epochs - 1,
             value=value,
             metrics={
-                "train_loss": module.train_loss,
-                "val_loss": module.val_loss,
-                "learning_rate": learning_rate,
-                "epoch_seconds": time.monotonic() - self._started,
+                "train_loss": epoch.train_loss,
+                "val_loss": epoch.val_loss,
+                "learning_rate": epoch.learning_rate,
+                "epoch_seconds": epoch.seconds,
             },
         )
         self._history.append(current)
         if self._best is None or self._metric.better(value, self._best.value):
             self._best = current
-            self._weights = {
-                name: weight.detach().cpu().clone() for name, weight in module.network.state_dict().items()
-            }
+            self._weights = {name: weight.detach().cpu().clone() for name, weight in self._network.state_dict().items()}
         if self._report(current):
             return "report"
-        if time.monotonic() >= self._stop_at:
+        if time.monotonic() >= self._deadline:
             return "deadline"
         if current.epoch - self._best.epoch >= self._patience:
             return "patience"
         return None
 
-    def result(self, network: nn.Module) -> Fit:
-        """Returns the training's end, with the best weights in `network`."""
+    def result(self) -> Fit:
+        """Returns the training's end, with the best weights in the network."""
         if self._best is None:
             raise self._problem or RuntimeError("training ended without an epoch")
+        network = self._network
         network.load_state_dict(self._weights)
         network.cpu().float().eval()
         # Scored once more as it will be used: in full precision, by the function that the predictor calls.

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import automl.losses
@@ -15,6 +16,8 @@ from automl.components import catalogue
 from automl.errors import DataError, TrainingDiverged
 from automl.networks.mlp import mlp
 from automl.training.fit import fit
+from automl.training.loaders import Batches
+from automl.training.module import SupervisedModule
 from automl.values import (
     BlockSpec,
     Choice,
@@ -87,6 +90,39 @@ def test_learns(task):
     assert found.stopped == "max_epochs"
     assert found.n_epochs == len(found.history) == 12
     assert [epoch.epoch for epoch in found.history] == list(range(12))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("task", Task)
+def test_trains_as_a_trainer_does(task, schedule):
+    data, n_epochs = problem(task), 3
+    slow = Choice("adam", {"lr": 0.002})  # the last epoch is the best, whose weights are kept
+    pl.seed_everything(0, verbose=False)
+    network = catalogue("network").build(SMALL, data.inputs, data.target.n_outputs)
+    chosen = configuration(task, optimizer=slow, schedule=schedule)
+    train_batches, val_batches = Batches(data.train, data.target, 32, seed=0), Batches(data.val, data.target, 64)
+    loss = catalogue("loss").build(chosen.loss, data.target)
+    n_steps = n_epochs * len(train_batches)
+    module = SupervisedModule(network, loss, chosen.optimizer, chosen.schedule, n_steps)
+    trainer = pl.Trainer(
+        max_epochs=n_epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on data loaders
+        trainer.fit(module, train_batches, val_batches)
+    settings = TrainerSettings(max_epochs=n_epochs)
+    ours = train(task, data=data, optimizer=slow, schedule=schedule, settings=settings)
+    assert ours.best_epoch == n_epochs - 1
+    theirs = network.state_dict()
+    assert ours.network.state_dict().keys() == theirs.keys()
+    for name, weight in ours.network.state_dict().items():
+        assert torch.equal(weight, theirs[name]), name
 
 
 @pytest.mark.parametrize("task", Task)
