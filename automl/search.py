@@ -1,4 +1,4 @@
-"""The search: Optuna proposes, prunes and remembers. Nothing else knows Optuna, but for the search space's words.
+"""The search: Optuna proposes, prunes and remembers. Beside it, only `samplers` and `search_space` know Optuna.
 
 Optuna's storage is the truth about a study. What is written on each trial beside Optuna's own: its configuration, the
 lease of whoever works on it, and its result; so everything can be read with Optuna alone.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from automl.errors import StorageError
+from automl.samplers import sampler
 from automl.search_space import SearchSpace
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
@@ -44,7 +44,7 @@ _OPTUNA_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process works on."""
+    """A trial that this process works on, or will."""
 
     trial: optuna.Trial
     configuration: Configuration
@@ -78,13 +78,19 @@ class Search:
         self._study.enqueue_trial(dict(parameters), user_attrs={START: True}, skip_if_exists=True)
 
     def claim(self) -> Claim:
-        """Returns a new trial under a lease of this process."""
+        """Returns a trial under a lease of this process: one that waits, or a new one."""
         assert self._space is not None
         trial = self._study.ask()
         trial.set_user_attr(LEASE, _lease())
-        configuration = self._space.suggest(trial)
-        trial.set_user_attr(CONFIGURATION, configuration.to_json())
-        return Claim(trial, configuration)
+        return Claim(trial, self._space.suggest(trial))
+
+    def begin(self, claim: Claim) -> None:
+        """Records that the work on a claimed trial begins: from here on it ends, if only as lost."""
+        claim.trial.set_user_attr(CONFIGURATION, claim.configuration.to_json())
+
+    def put_back(self, claim: Claim) -> None:
+        """Lets a claimed trial that was not begun wait for whoever goes on with the study."""
+        self._study._storage.set_trial_state_values(claim.trial._trial_id, OptunaState.WAITING)
 
     def report(self, claim: Claim, epoch: EpochReport) -> bool:
         """Records an epoch and returns whether the trial should be pruned. Later folds are not compared."""
@@ -113,13 +119,20 @@ class Search:
         return self._lose(self._study.trials[claim.number], "was cut short", again=True)
 
     def requeue_lost(self) -> list[TrialResult]:
-        """Ends trials whose worker is gone as lost, queues each once more, and returns their ends."""
+        """Ends trials whose worker is gone as lost, queues each once more, and returns their ends.
+
+        One that was not begun waits again, and has not ended.
+        """
         running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
+        orphans = [trial for trial in running if not _is_held(trial.user_attrs.get(LEASE))]
+        for trial in orphans:
+            if CONFIGURATION not in trial.user_attrs:
+                self._study._storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
         return [
             # Once: what has killed its worker twice is not tried a third time.
             self._lose(trial, "its worker died before it ended", again=RETRY_OF not in trial.user_attrs)
-            for trial in running
-            if not _is_held(trial.user_attrs.get(LEASE))
+            for trial in orphans
+            if CONFIGURATION in trial.user_attrs
         ]
 
     def results(self) -> tuple[TrialResult, ...]:
@@ -129,20 +142,17 @@ class Search:
 
     def _lose(self, trial: optuna.trial.FrozenTrial, message: str, *, again: bool) -> TrialResult:
         held = optuna.Trial(self._study, trial._trial_id)
-        stored = trial.user_attrs.get(CONFIGURATION)  # none when its worker died before it had sampled anything
         lost = TrialResult(
             trial.number,
             TrialState.FAILED,
-            Configuration.from_json(stored) if stored else None,
+            Configuration.from_json(trial.user_attrs[CONFIGURATION]),
             reason=Reason.LOST,
             message=message,
         )
         held.set_user_attr(RESULT, _result_to_json(lost))
-        # A queued one may have been taken and nothing of it sampled yet; Optuna keeps what it was to be.
-        parameters = trial.params if stored else trial.system_attrs.get("fixed_params")
-        if parameters and again:
+        if again:
             kept = {START: True} if START in trial.user_attrs else {}
-            self._study.enqueue_trial(parameters, user_attrs={**kept, RETRY_OF: trial.number})
+            self._study.enqueue_trial(trial.params, user_attrs={**kept, RETRY_OF: trial.number})
         self._study.tell(held, state=OptunaState.FAIL)
         return lost
 
@@ -161,7 +171,7 @@ def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Sea
         load_if_exists=True,
     )
     # A study that goes on must not draw the random numbers of its first part again.
-    study.sampler = _sampler(spec.sampler.name, spec.seed + len(study.get_trials(deepcopy=False)))
+    study.sampler = sampler(spec.sampler.name, spec.seed + len(study.get_trials(deepcopy=False)))
     return Search(study, prepared.space)
 
 
@@ -187,19 +197,6 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
         return optuna.storages.JournalStorage(backend)
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error
-
-
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    # That an argument of Optuna's is experimental is for us to know, not for who runs a study.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        # Without `group`, parameters of conditional branches would be drawn independently of all others.
-        "tpe": lambda: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
-    }
-    return samplers[name]()
 
 
 def _pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:

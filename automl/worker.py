@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,17 @@ from automl.recorder import Recorder
 from automl.search import Claim, Search
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
-from automl.values import Direction, EpochReport, Reason, ReferenceResult, Scored, TrialResult, TrialState, TrialTask
+from automl.values import (
+    Configuration,
+    Direction,
+    EpochReport,
+    Reason,
+    ReferenceResult,
+    Scored,
+    TrialResult,
+    TrialState,
+    TrialTask,
+)
 
 #: Trials whose model and predictions are kept: those that the ensemble may choose among.
 KEPT_TRIALS = 25
@@ -60,6 +70,40 @@ class _RunningTrial:
 class _RunningReference:
     name: str
     call: IsolatedCall
+
+
+class _Ended:
+    """The trials that have ended, so that what is asked after each one takes no longer in a long study.
+
+    Args:
+        results: Of earlier launches.
+    """
+
+    def __init__(self, results: Iterable[TrialResult], direction: Direction) -> None:
+        self._direction = direction
+        self._first: dict[str, TrialResult] = {}  # by the digest of the configuration
+        self._kept: list[TrialResult] = []
+        self.all: dict[int, TrialResult] = {}
+        self.n_counted = 0
+        for result in results:
+            self.add(result)
+
+    def add(self, result: TrialResult) -> list[int]:
+        """Returns the numbers of the trials that, now that this one has ended, no ensemble will choose."""
+        self.all[result.number] = result
+        self.n_counted += result.reason is not Reason.LOST
+        # What died of its surroundings may do better now.
+        if result.configuration is not None and result.reason not in (Reason.LOST, Reason.TIMEOUT, Reason.OOM):
+            self._first.setdefault(result.configuration.digest, result)
+        if result.state is not TrialState.COMPLETE or result.repeat_of is not None:
+            return [result.number]
+        ranked = rank([*self._kept, result], self._direction)
+        self._kept = ranked[:KEPT_TRIALS]
+        return [lost.number for lost in ranked[KEPT_TRIALS:]]
+
+    def earlier(self, configuration: Configuration) -> TrialResult | None:
+        """Returns the trial that ran this configuration before and would come out the same."""
+        return self._first.get(configuration.digest)
 
 
 @dataclass(slots=True)
@@ -110,7 +154,8 @@ class Worker:
         self._outcome = Outcome()
         self._waiting_references = deque(name for name in references if not self._known_reference(name))
         self._running: list[_RunningTrial | _RunningReference] = []
-        self._results = {result.number: result for result in search.results()}
+        self._ended = _Ended(search.results(), prepared.direction)
+        self._ahead: Claim | None = None
         self._failures_in_a_row = 0
         self._repeats_in_a_row = 0
         self._stopping = False
@@ -143,8 +188,9 @@ class Worker:
         Raises:
             NoTrialSucceeded: Too many trials in a row failed; with the reasons, grouped.
         """
-        self._results |= {lost.number: lost for lost in self._search.requeue_lost()}
-        self._recorder.make_good(self._results.values())
+        for lost in self._search.requeue_lost():
+            self._ended.add(lost)
+        self._recorder.make_good(self._ended.all.values())
         try:
             while True:
                 self.raise_if_aborted()
@@ -156,6 +202,7 @@ class Worker:
                         running.call.stop() if isinstance(running, _RunningTrial) else running.call.kill()
                 if not self._running:
                     return self._outcome
+                self._look_ahead()
                 wait_any([running.call for running in self._running], timeout_s=0.5)
                 for running in list(self._running):
                     self._serve(running)
@@ -163,6 +210,10 @@ class Worker:
         except BaseException:
             self._abandon()
             raise
+        finally:
+            if self._ahead is not None:
+                self._search.put_back(self._ahead)
+                self._ahead = None
 
     # --- beginning -------------------------------------------------------------------------------------------------
 
@@ -184,8 +235,9 @@ class Worker:
             )
             self._running.append(_RunningReference(name, call))
             return True
-        claim = self._search.claim()
-        original = self._earlier(claim)
+        claim, self._ahead = self._ahead or self._search.claim(), None
+        self._search.begin(claim)
+        original = self._ended.earlier(claim.configuration)
         if original is not None:
             self._repeat(claim, original)
             return True
@@ -214,10 +266,19 @@ class Worker:
         self._running.append(_RunningTrial(claim, call))
         return True
 
+    def _look_ahead(self) -> None:
+        """Claims the next trial while others run, so that none waits for the sampler.
+
+        The sampler then does not know how the running ones end, as if there were one more slot.
+        """
+        if self._ahead is None and not (
+            self._stopping or self.interrupted or self._waiting_references or self._spent()
+        ):
+            self._ahead = self._search.claim()
+
     def _spent(self) -> bool:
         """Returns whether the budget allows no further trial, and remembers why."""
-        counted = [r for r in self._results.values() if r.reason is not Reason.LOST]
-        claimed = len(counted) + sum(isinstance(running, _RunningTrial) for running in self._running)
+        claimed = self._ended.n_counted + sum(isinstance(running, _RunningTrial) for running in self._running)
         if self._spec.budget.trials is not None and claimed >= self._spec.budget.trials:
             self._outcome.ended_by = self._outcome.ended_by or "all trials are done"
             return not self._waiting_references
@@ -228,16 +289,6 @@ class Worker:
 
     def _seconds_left(self) -> float | None:
         return None if self._until is None else max(self._until + GRACE_S - time.monotonic(), 0.1)
-
-    def _earlier(self, claim: Claim) -> TrialResult | None:
-        """Returns the trial that ran this configuration before and would come out the same."""
-        digest = claim.configuration.digest
-        for result in self._results.values():
-            # What died of its surroundings may do better now.
-            excused = result.reason in (Reason.LOST, Reason.TIMEOUT, Reason.OOM)
-            if not excused and result.configuration is not None and result.configuration.digest == digest:
-                return result
-        return None
 
     def _repeat(self, claim: Claim, original: TrialResult) -> None:
         """Ends a trial with the result that its configuration had before."""
@@ -333,15 +384,15 @@ class Worker:
     def _finish(self, claim: Claim, result: TrialResult, traceback: str = "") -> None:
         self._search.tell(claim, result)
         self._recorder.trial_ended(result, traceback)
-        self._results[result.number] = result
         self._watcher.trial_ended(result)
-        self._tidy()
+        for number in self._ended.add(result):
+            shutil.rmtree(self._folder.trial(number), ignore_errors=True)
         self._failures_in_a_row = self._failures_in_a_row + 1 if result.state is TrialState.FAILED else 0
         if self._failures_in_a_row >= self._spec.budget.max_consecutive_failures and not self._stopping:
-            if any(result.state is TrialState.COMPLETE for result in self._results.values()):
+            if any(result.state is TrialState.COMPLETE for result in self._ended.all.values()):
                 self._end(f"{self._failures_in_a_row} trials in a row failed")
             else:
-                raise NoTrialSucceeded(grouped_reasons(tuple(self._results.values())))
+                raise NoTrialSucceeded(grouped_reasons(tuple(self._ended.all.values())))
 
     def _end_reference(self, running: _RunningReference) -> None:
         call = running.call
@@ -365,15 +416,6 @@ class Worker:
             return False
         self._outcome.references.append(known)
         return True
-
-    def _tidy(self) -> None:
-        """Removes what trials left behind that no ensemble will choose."""
-        complete = [r for r in self._results.values() if r.state is TrialState.COMPLETE and r.repeat_of is None]
-        ranked = rank(complete, self._prepared.direction)
-        kept = {result.number for result in ranked[:KEPT_TRIALS]}
-        for result in self._results.values():
-            if result.number not in kept and (folder := self._folder.trial(result.number)).is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, why: str) -> None:
         """Begins nothing more; what runs may come to its end."""

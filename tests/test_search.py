@@ -32,6 +32,13 @@ def opened(study: Callable[..., Any]) -> Callable[..., Search]:
     return open_again
 
 
+def begun(search: Search) -> Claim:
+    """Claims a trial and begins to work on it."""
+    claim = search.claim()
+    search.begin(claim)
+    return claim
+
+
 def complete(claim: Claim, value: float = 0.5, **changes: Any) -> TrialResult:
     result = TrialResult(
         claim.number, TrialState.COMPLETE, claim.configuration, value, {"roc_auc": value, "log_loss": 0.25}, 1.5, 3
@@ -55,7 +62,7 @@ def test_what_is_told_is_what_is_read(opened: Callable[..., Search]) -> None:
     search = opened()
     told = []
     for state in TrialState:
-        claim = search.claim()
+        claim = begun(search)
         assert claim.number == len(told)
         result = complete(claim, seen=("a sentence",))
         if state is TrialState.FAILED:
@@ -75,7 +82,7 @@ def test_what_is_told_is_what_is_read(opened: Callable[..., Search]) -> None:
 
 def test_a_running_trial_has_no_result(opened: Callable[..., Search]) -> None:
     search = opened()
-    search.claim()
+    begun(search)
     assert search.results() == ()
 
 
@@ -92,7 +99,7 @@ def test_the_queue_comes_first_and_holds_nothing_twice(opened: Callable[..., Sea
     for parameters in made.prepared.starts:
         search.enqueue(parameters)
         opened().enqueue(parameters)
-    first, second = search.claim(), search.claim()
+    first, second = begun(search), begun(search)
     flat = first.configuration.flatten()
     assert {name: flat[name] for name in made.prepared.starts[0]} == made.prepared.starts[0]
     assert second.configuration.digest != first.configuration.digest
@@ -102,7 +109,7 @@ def test_the_queue_comes_first_and_holds_nothing_twice(opened: Callable[..., Sea
 def test_every_sampler_runs_on_a_conditional_space(opened: Callable[..., Search], sampler: str) -> None:
     search = opened(sampler=SamplerSpec(name=sampler))
     for _ in range(5):
-        claim = search.claim()
+        claim = begun(search)
         search.tell(claim, complete(claim, 1 / (1 + claim.number)))
     assert len({result.configuration.digest for result in search.results() if result.configuration}) > 1
 
@@ -112,17 +119,17 @@ def test_every_pruner_stops_the_bad_and_spares_the_good(opened: Callable[..., Se
     search = opened(pruner=PrunerSpec(name=pruner))
     bad, good = bad_and_good(opened)
     for _ in range(12):
-        claim = search.claim()
+        claim = begun(search)
         assert not judged(search, claim, good)
         search.tell(claim, complete(claim, good))
     # Hyperband deals trials to brackets, of which the last prunes nothing.
-    verdicts = [judged(search, search.claim(), bad) for _ in range(6)]
+    verdicts = [judged(search, begun(search), bad) for _ in range(6)]
     assert any(verdicts) == (pruner != "none")
 
 
 def test_what_comes_after_the_first_fold_is_not_compared(opened: Callable[..., Search]) -> None:
     search = opened(pruner=PrunerSpec(name="median"))
-    claim = search.claim()
+    claim = begun(search)
     assert not search.report(claim, EpochReport(7, 0.0, {}, fold=1))
     search.tell(claim, complete(claim))
     made = opened.made  # type: ignore[attr-defined]
@@ -139,7 +146,7 @@ def test_a_seed_decides_what_is_proposed(study: Callable[..., Any], tmp_path: Pa
         search = open_search(spec, made.prepared, replace(made.folder, path=tmp_path / name))
         digests = []
         for _ in range(12 if sampler == "tpe" else 4):  # its model begins after ten random ones
-            claim = search.claim()
+            claim = begun(search)
             digests.append(claim.configuration.digest)
             search.tell(claim, complete(claim, (int(digests[-1][:4], 16) % 97) / 97))
         return digests
@@ -154,7 +161,7 @@ def test_a_study_that_goes_on_draws_new_numbers(opened: Callable[..., Search]) -
     for _ in range(2):
         search = opened()
         for _ in range(3):
-            claim = search.claim()
+            claim = begun(search)
             digests.append(claim.configuration.digest)
             search.tell(claim, complete(claim))
     assert len(set(digests)) == 6
@@ -165,14 +172,14 @@ def test_a_study_that_goes_on_draws_new_numbers(opened: Callable[..., Search]) -
 
 def test_the_trial_of_a_living_process_is_left_alone(opened: Callable[..., Search]) -> None:
     search = opened()
-    search.claim()
+    begun(search)
     assert search.requeue_lost() == []
     assert opened().requeue_lost() == []
 
 
 def test_a_lost_trial_is_run_again_exactly_once(opened: Callable[..., Search]) -> None:
     search = opened()
-    claim = search.claim()
+    claim = begun(search)
     kill_worker_of(claim)
     (lost,) = opened().requeue_lost()
     assert (lost.number, lost.state, lost.reason) == (0, TrialState.FAILED, Reason.LOST)
@@ -180,17 +187,17 @@ def test_a_lost_trial_is_run_again_exactly_once(opened: Callable[..., Search]) -
     assert opened().requeue_lost() == []
     assert opened().results() == (lost,)
 
-    again = search.claim()
+    again = begun(search)
     assert again.configuration == claim.configuration
     kill_worker_of(again)  # whatever kills its worker twice is not tried a third time
     (lost_again,) = opened().requeue_lost()
     assert lost_again.number == 1
-    assert search.claim().configuration != claim.configuration
+    assert begun(search).configuration != claim.configuration
 
 
 def test_a_late_word_on_a_lost_trial_is_refused(opened: Callable[..., Search]) -> None:
     search = opened()
-    claim = search.claim()
+    claim = begun(search)
     kill_worker_of(claim)
     opened().requeue_lost()
     with pytest.raises(Exception, match="finished"):
@@ -202,7 +209,7 @@ def test_a_late_word_on_a_lost_trial_is_refused(opened: Callable[..., Search]) -
 
 def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[..., Search]) -> None:
     search = opened()
-    claim = search.claim()
+    claim = begun(search)
     lease = claim.trial.user_attrs[LEASE] | {"host": "elsewhere"}
     claim.trial.set_user_attr(LEASE, lease)
     assert opened().requeue_lost() == []
@@ -212,9 +219,9 @@ def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[...
 
 def test_a_trial_that_was_cut_short_is_given_back(opened: Callable[..., Search]) -> None:
     search = opened()
-    claim = search.claim()
+    claim = begun(search)
     assert search.give_back(claim).reason is Reason.LOST
-    assert search.claim().configuration == claim.configuration
+    assert begun(search).configuration == claim.configuration
 
 
 CLAIM_AND_DIE = """
@@ -225,7 +232,9 @@ from automl.study_folder import Prepared, StudyFolder, read_json
 from automl.study_spec import build
 folder = StudyFolder(Path(sys.argv[1]))
 spec = build(read_json(folder.spec), where="study.json")
-claim = open_search(spec, Prepared.from_json(read_json(folder.prepared)), folder).claim()
+search = open_search(spec, Prepared.from_json(read_json(folder.prepared)), folder)
+claim = search.claim()
+search.begin(claim)
 print(claim.configuration.digest, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -241,7 +250,7 @@ def test_a_worker_killed_with_a_trial_loses_it_to_the_next(opened: Callable[...,
     (lost,) = search.requeue_lost()
     assert lost.configuration is not None
     assert lost.configuration.digest == killed.stdout.strip()
-    assert search.claim().configuration.digest == killed.stdout.strip()
+    assert begun(search).configuration.digest == killed.stdout.strip()
 
 
 def test_seconds_add_up_over_launches(opened: Callable[..., Search]) -> None:
@@ -272,22 +281,38 @@ def test_start_points_are_not_pruned_and_others_are_held_against_them(
     starts = [{**opened.made.prepared.starts[0], "number": number} for number in range(12)]  # type: ignore[attr-defined]
     for number, parameters in enumerate(starts):
         search.enqueue(parameters)
-        claim = search.claim()
+        claim = begun(search)
         assert not judged(search, claim, good if number else bad)
         search.tell(claim, complete(claim, good if number else bad))
-    verdicts = [judged(search, search.claim(), bad) for _ in range(6)]
+    verdicts = [judged(search, begun(search), bad) for _ in range(6)]
     assert any(verdicts) == (pruner != "none")
 
 
-def test_a_start_point_lost_before_it_was_sampled_is_queued_again(opened: Callable[..., Search]) -> None:
+def test_a_start_point_whose_worker_died_before_it_was_sampled_waits_again(opened: Callable[..., Search]) -> None:
     search = opened()
     start = opened.made.prepared.starts[0]  # type: ignore[attr-defined]
     search.enqueue(start)
-    taken = search._study.ask()  # a worker that dies here has sampled nothing
+    taken = search._study.ask()
     assert taken.params == {}
-    (lost,) = search.requeue_lost()
-    assert lost.configuration is None
+    assert search.requeue_lost() == []
     claim = search.claim()
     flat = claim.configuration.flatten()
+    assert (claim.number, claim.trial.number) == (taken.number, 0)
     assert {name: flat[name] for name in start} == start
     assert claim.trial.user_attrs["automl:start"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_claimed_and_not_begun_waits_as_it_was_sampled(opened: Callable[..., Search], killed: bool) -> None:
+    search = opened()
+    claim = search.claim()
+    if killed:
+        kill_worker_of(claim)
+    else:
+        search.put_back(claim)
+    again = opened()
+    assert again.requeue_lost() == []
+    assert again.results() == ()
+    taken = again.claim()
+    assert (taken.number, taken.configuration) == (claim.number, claim.configuration)
+    assert again.claim().number == claim.number + 1

@@ -227,6 +227,7 @@ def test_a_trial_of_a_dead_worker_is_run_before_new_ones(study: Callable[..., An
     made = study()
     search = open_search(made.spec, made.prepared, made.folder)
     claim = search.claim()
+    search.begin(claim)
     lease = claim.trial.user_attrs[LEASE]
     claim.trial.set_user_attr(LEASE, lease | {"process_started": 1.0})
     run = work(made, trials=1)
@@ -249,7 +250,9 @@ def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[...
         run()
     (lost,) = run.search.results()
     assert lost.reason is Reason.LOST
-    assert lost.configuration == run.search.claim().configuration
+    ahead, again = run.search.claim(), run.search.claim()
+    assert ahead.number == lost.number + 1  # claimed while the other ran, and put back
+    assert again.configuration == lost.configuration
 
 
 def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
