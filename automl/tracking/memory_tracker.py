@@ -68,8 +68,8 @@ class MemoryTracker:
 
     # --- Tracker -----------------------------------------------------------------------------------------------
 
-    def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
-        run = next((run for run in self.runs.values() if run.start.key == start.key), None)
+    def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
+        run = None if new else next((run for run in self.runs.values() if run.start.key == start.key), None)
         if run is None:
             ref = RunRef(experiment_id=start.experiment, run_id=f"run-{len(self.runs)}")
             run = self.runs[ref.run_id] = MemoryRun(start, ref, parent_run_id)

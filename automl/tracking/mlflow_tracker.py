@@ -112,15 +112,19 @@ class MlflowTracker:
 
     # --- Tracker -----------------------------------------------------------------------------------------------
 
-    def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
+    def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
         with self._seam():
             experiment_id = self._experiment(start.experiment)
-            if not self._runs(experiment_id, start.key):
-                self._client.create_run(
+            runs = [] if new else self._runs(experiment_id, start.key)
+            if not runs:
+                made = self._client.create_run(
                     experiment_id, start.started_ms, _run_tags(start, parent_run_id), clean_text(start.name, 250)
                 )
-            # Looked up again: a request that timed out may have been carried out, and was repeated by MLflow's client.
-            run, *doubles = self._runs(experiment_id, start.key)
+                # A request that timed out may have been carried out, and was repeated by MLflow's client.
+                runs = self._runs(experiment_id, start.key) if self.tracking_uri.startswith("http") else [made]
+            else:
+                self.log(runs[0].info.run_id, tags=start.tags)
+            run, *doubles = runs
             for double in doubles:
                 self._client.delete_run(double.info.run_id)
             run_id: str = run.info.run_id
@@ -128,7 +132,7 @@ class MlflowTracker:
                 self._client.update_run(run_id, status="RUNNING")
             if start.datasets:
                 self._client.log_inputs(run_id, [_dataset(dataset) for dataset in start.datasets])
-            self.log(run_id, params=start.params, tags=start.tags)
+            self.log(run_id, params=start.params)
             return RunRef(experiment_id, run_id)
 
     def log(
@@ -476,6 +480,7 @@ def _run_tags(start: RunStart, parent_run_id: str | None) -> dict[str, str]:
         "mlflow.source.name": "automl",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
+        **{clean_key(name): clean_text(value, MAX_TAG_LENGTH) for name, value in start.tags.items()},
     }
     return tags if parent_run_id is None else {**tags, "mlflow.parentRunId": parent_run_id}
 

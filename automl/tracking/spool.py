@@ -148,6 +148,15 @@ class _Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def size(self) -> int:
+        """Returns the number of bytes."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StorageError(f"cannot read what is to be tracked: {error}", where=str(self.path)) from error
+
     def append(self, document: Mapping[str, Any], *, durable: bool = False) -> None:
         """Writes one line, in one call, so that a crash loses that line at most; `durable` waits for the disk."""
         line = json.dumps(document).encode() + b"\n"
@@ -208,6 +217,8 @@ class Spool:
         self._reading = threading.Lock()
         self._known = 0
         self._offset = 0
+        # Events up to here may have been sent already: what was there before, and whatever anybody began to send.
+        self._tried = self._events.size()
         self._runs: dict[str, RunRef] = {}
         self._models: dict[str, str] = {}
 
@@ -257,6 +268,8 @@ class Spool:
                 match document:
                     case {"offset": int(sent)}:
                         self._offset = sent
+                    case {"trying": int(tried)}:
+                        self._tried = max(self._tried, tried)
                     case {"key": str(key), "run": {"experiment_id": str(experiment_id), "run_id": str(run_id)}}:
                         self._runs[key] = RunRef(experiment_id, run_id)
                     case {"key": str(key), "model_uri": str(uri)}:
@@ -278,8 +291,15 @@ class Spool:
                 raise TrackingError("another process is sending what this study tracked") from None
             yield
 
-    def unsent(self, limit: int) -> tuple[list[Event], int] | None:
-        """Returns the next events, at most `limit`, and the offset to mark once they are sent; None at the end."""
+    def unsent(self, limit: int) -> tuple[list[Event], int, bool] | None:
+        """Returns the next events, None at the end.
+
+        Args:
+            limit: Events at most.
+
+        Returns:
+            The events, the offset to mark once they are sent, and whether nobody can have sent any of them before.
+        """
         self._catch_up()
         events: list[Event] = []
         offset = self._offset
@@ -292,7 +312,11 @@ class Spool:
                     self.set_aside(document, f"it is no event: {error!r}")
             if len(events) == limit:
                 break
-        return None if offset == self._offset else (events, offset)
+        if offset == self._offset:
+            return None
+        new = self._offset >= self._tried
+        self._sent.append({"trying": offset})
+        return events, offset, new
 
     def mark(self, offset: int) -> None:
         """Records that everything before an offset was sent or set aside."""
@@ -328,7 +352,7 @@ class Mirror:
 
     _BATCH = 500
 
-    def __init__(self, spool: Spool, tracker: Tracker, *, poll_s: float = 0.2, longest_pause_s: float = 30.0) -> None:
+    def __init__(self, spool: Spool, tracker: Tracker, *, poll_s: float = 1.0, longest_pause_s: float = 30.0) -> None:
         self.last_error: AutomlError | None = None
         self._spool = spool
         self._tracker = tracker
@@ -393,8 +417,8 @@ class Mirror:
         try:
             with self._spool.sending():
                 while not self._closing and (batch := self._spool.unsent(self._BATCH)):
-                    events, offset = batch
-                    self._send(events)
+                    events, offset, new = batch
+                    self._send(events, new)
                     self._spool.mark(offset)
         except AutomlError as error:
             return error
@@ -403,7 +427,7 @@ class Mirror:
             return TrackingError(f"sending failed unexpectedly: {error!r}")
         return None
 
-    def _send(self, events: Sequence[Event]) -> None:
+    def _send(self, events: Sequence[Event], new: bool) -> None:
         """Sends a batch, with the metrics and tags of a run gathered up to where their order matters."""
         gathered: dict[str, list[Logged]] = {}
         for event in events:
@@ -411,7 +435,7 @@ class Mirror:
                 gathered.setdefault(event.key, []).append(event)
             else:
                 self._send_gathered(gathered.pop(event.key, []))
-                self._send_one(event)
+                self._send_one(event, new)
         for logged in gathered.values():
             self._send_gathered(logged)
 
@@ -429,17 +453,18 @@ class Mirror:
             for event in logged:  # one by one, to set aside no more than what was rejected
                 self._send_one(event)
 
-    def _send_one(self, event: Event) -> None:
+    def _send_one(self, event: Event, new: bool = False) -> None:
         try:
-            self._deliver(event)
+            self._deliver(event, new)
         except (RejectedError, RefusedError) as error:
             self._spool.set_aside(to_json(event), str(error))
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: Event, new: bool = False) -> None:
         match event:
             case RunOpened(start):
                 parent = self._run_id(start.parent_key) if start.parent_key is not None else None
-                self._spool.keep_run(start.key, self._tracker.open_run(start, parent))
+                new = new and self._spool.run_ref(start.key) is None  # a study that goes on opens its run again
+                self._spool.keep_run(start.key, self._tracker.open_run(start, parent, new=new))
             case Logged(key, metrics, params, tags):
                 self._tracker.log(self._run_id(key), metrics=metrics, params=params, tags=tags)
             case ArtifactLogged(key, path, to):

@@ -138,8 +138,12 @@ class Tracker(Protocol):
     Keys and values are cleaned by `clean_key`, `clean_text` and `clean_metric`.
     """
 
-    def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
-        """Returns the run of `start.key`, made if there is none; it is running, even if it was closed before."""
+    def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
+        """Returns the run of `start.key`, made if there is none; it is running, even if it was closed before.
+
+        Args:
+            new: Nobody can have made this run before, so that it need not be looked for.
+        """
 
     def log(
         self,

@@ -87,9 +87,9 @@ class FlakyTracker(MemoryTracker):
         self.up = True
         self.n_logs = 0
 
-    def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
+    def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
         self._check()
-        return super().open_run(start, parent_run_id)
+        return super().open_run(start, parent_run_id, new=new)
 
     def log(
         self,
@@ -356,7 +356,7 @@ def test_one_mirror_sends_at_a_time(spool: Spool, make_mirror: Callable[..., Mir
 
 def test_a_bug_in_a_tracker_is_said_and_loses_nothing(spool: Spool, make_mirror: Callable[..., Mirror]) -> None:
     class Buggy(MemoryTracker):
-        def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
+        def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
             raise ZeroDivisionError
 
     n_events = fill(spool, 1)
@@ -369,9 +369,9 @@ def test_a_hanging_tracker_holds_up_no_one(spool: Spool) -> None:
     release = threading.Event()
 
     class Hanging(MemoryTracker):
-        def open_run(self, start: RunStart, parent_run_id: str | None = None) -> RunRef:
+        def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
             release.wait(20)
-            return super().open_run(start, parent_run_id)
+            return super().open_run(start, parent_run_id, new=new)
 
     fill(spool, 1)
     mirror = Mirror(spool, Hanging())
@@ -418,6 +418,40 @@ def test_a_kill_in_the_middle_loses_and_doubles_nothing(spool: Spool, database_u
     assert mirror.close(60) == 0
     assert spool.rejected() == []
     _assert_complete(database_uri, n_trials)
+
+
+def test_only_what_nobody_can_have_sent_is_taken_for_new(spool: Spool, make_mirror: Callable[..., Mirror]) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    class Noting(FlakyTracker):
+        def open_run(self, start: RunStart, parent_run_id: str | None = None, *, new: bool = False) -> RunRef:
+            seen.append((start.key, new))
+            return super().open_run(start, parent_run_id, new=new)
+
+    tracker = Noting()
+    mirror = make_mirror(spool, tracker)
+    fill(spool, 1)
+    assert mirror.flush(10) == 0
+    assert seen == [("s", True), ("s/0", True)]
+
+    spool.append(RunOpened(study()))  # as of a study that goes on
+    assert mirror.flush(10) == 0
+    assert seen[2:] == [("s", False)]
+
+    tracker.up = False  # it may have made the run before its answer was lost
+    spool.append(RunOpened(study("t")))
+    assert mirror.flush(10) == 1
+    tracker.up = True
+    assert mirror.flush(10) == 0
+    assert seen[3] == ("t", True)
+    assert {new for key, new in seen[4:] if key == "t"} == {False}
+    mirror.close(5)
+
+    tracker.up = False  # what another process began to send, and what was there before
+    spool.append(RunOpened(study("u")))
+    other = make_mirror(Spool(spool.folder), tracker)
+    assert other.flush(10) == 1
+    assert {new for key, new in seen if key == "u"} == {False}
 
 
 def test_sending_all_of_it_again_doubles_nothing(spool: Spool, database_uri: str) -> None:
