@@ -167,10 +167,11 @@ class IsolatedCall:
 
     def _end(self, result: Any, failure: Failure | None) -> None:
         self.done, self.result, self.failure = True, result, failure
-        if failure is not None and self.process.is_alive():
-            self.process.kill()
         self.connection.close()
-        self.process.join()
+        if failure is not None:
+            self.process.kill()
+            self.process.join()
+        # One with a result has nothing more to do than to give back its memory, which nobody need wait for.
 
 
 def wait_any(calls: Sequence[IsolatedCall], timeout_s: float) -> None:

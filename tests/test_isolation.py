@@ -95,6 +95,7 @@ def finished(call: IsolatedCall, within_s: float = 30.0) -> list[object]:
         assert time.monotonic() < until, "the call does not end"
         wait_any([call], 0.1)
         messages += call.poll()
+    call.process.join(10)  # one with a result may still be giving back its memory
     assert not call.process.is_alive()
     return messages
 
