@@ -95,6 +95,9 @@ def run(
         "objective": ("--metric", metric),
         "task": ("--task", task),
     }
+    from automl import isolation
+
+    isolation.warm_up()  # takes seconds, which this process needs as well to read and check
     spec, base = _spec(study, data, target, overrides)
     _run(spec, base, workers, plugin, tracking_uri, dry_run, as_json, quiet, verbose)
 

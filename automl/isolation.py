@@ -7,6 +7,7 @@ ends too.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -180,25 +181,34 @@ def wait_any(calls: Sequence[IsolatedCall], timeout_s: float) -> None:
 
 
 def warm_up() -> None:
-    """Starts the fork server in the background, so that its imports run beside the caller's own work."""
+    """Starts the fork server, whose imports then run beside the caller's own work; a second call does nothing."""
+    if _server_pid() is not None:
+        return
     os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
-    context = _context()
-    _start_server()
-    threading.Thread(target=context.Process(target=os.getpid, daemon=True).start, daemon=True).start()
-
-
-def _start_server() -> None:
-    """Starts the fork server with Ctrl-C ignored, which its processes inherit.
-
-    `_run` ignores it too, but too late for a process that Ctrl-C reaches as it begins.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return  # only the main thread may say what signals do; Ctrl-C is then not ours to handle
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    _context()
+    if threading.current_thread() is threading.main_thread():
+        # It ignores Ctrl-C, and its processes inherit that: `_run` ignores it too, but too late for a process that
+        # Ctrl-C reaches as it begins.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
+    else:  # only the main thread may say what signals do; Ctrl-C is then not ours to handle
         forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    atexit.register(_stop_server)
+
+
+def _stop_server() -> None:
+    """Ends the fork server, which would otherwise finish its imports first."""
+    pid = _server_pid()
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _server_pid() -> int | None:
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)
 
 
 def _context() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
@@ -81,7 +82,7 @@ def fit(
     """
     pl.seed_everything(seed, verbose=False)
     with _quiet():
-        fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)  # type: ignore[arg-type]  # Lightning lists its literals, and checks them
+        fabric = _fabric(settings.accelerator, settings.precision)
         network = catalogue("network").build(configuration.network, data.inputs, data.target.n_outputs)
         loss = fabric.to_device(catalogue("loss").build(configuration.loss, data.target))
         train = Batches(data.train, data.target, configuration.batch_size, seed=seed, device=fabric.device)
@@ -253,6 +254,12 @@ class _Watch:
             stopped=self._stopped,
             history=tuple(self._history),
         )
+
+
+@functools.cache
+def _fabric(accelerator: str, precision: str) -> Fabric:
+    """Returns what knows device and precision, once for all folds: it looks through every installed package."""
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]  # Lightning lists its literals, and checks them
 
 
 @contextmanager
