@@ -1,0 +1,217 @@
+"""How fast is it? Ratios of the platform's time to that of the bare work, each taken in one run.
+
+    python benchmarks/speed.py [--short | --long] [--only NAME ...]
+
+`--short` measures what is stable on a busy machine, `--long` adds the study of 10,000 trials. Prints a table, writes it
+to `results/` unless it is partial, and exits with 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import studies
+
+RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+#: What `--help` must not load.
+HEAVY = ("torch", "sklearn", "mlflow", "pandas", "optuna", "pytorch_lightning")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        target: Such as `<= 1.5`; empty for what is reported only.
+        detail: The two sides of a ratio, and what else explains it.
+    """
+
+    what: str
+    target: str
+    figure: float
+    detail: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met."""
+        if not self.target:
+            return "reported"
+        sign, bound = self.target.split()
+        met = self.figure <= float(bound) if sign == "<=" else self.figure >= float(bound)
+        return "met" if met else "MISSED"
+
+
+# --- what is measured ----------------------------------------------------------------------------------------------
+
+
+def overhead() -> list[Row]:
+    """Returns a logged trial against the bare loop, measured before and after it."""
+    loops = [_bare()]
+    trial = one_worker().interval(3, 20)
+    loops.append(_bare())
+    loop = statistics.median(seconds for document in loops for seconds in document["seconds"])
+    alone = statistics.median(seconds for document in loops for seconds in document["training_only"])
+    detail = f"{trial:.3f} s / {loop:.3f} s (without its validation {alone:.3f} s), trials 3 to 20"
+    return [Row("logged trial / bare loop", "<= 1.5", trial / loop, detail)]
+
+
+def tutorial() -> list[Row]:
+    """Returns the stack that the tutorials show against a logged trial."""
+    trial = one_worker().interval(3, 20)
+    seconds = statistics.median(_fixed_work("tutorial", "--trials", "4")["seconds"][1:])
+    return [Row("tutorial stack / logged trial", ">= 12", seconds / trial, f"{seconds:.2f} s / {trial:.3f} s")]
+
+
+def workers() -> list[Row]:
+    """Returns trials a minute with two workers against one, and what the machine gives two bare loops."""
+    one, two = one_worker().interval(21, 40), _study("two", 60, workers=2).interval(21, 60)
+    both = [subprocess.Popen(_command("bare"), stdout=subprocess.PIPE, env=_single()) for _ in range(2)]
+    side = statistics.mean(min(json.loads(process.communicate()[0])["seconds"]) for process in both)
+    alone = min(_bare()["seconds"])
+    detail = f"{60 / two:.0f} / {60 / one:.0f} a minute; two bare loops side by side: {2 * alone / side:.2f}"
+    return [Row("trials a minute, 2 workers / 1", ">= 1.8", one / two, detail)]
+
+
+def growth(n_trials: int, target: str) -> list[Row]:
+    """Returns platform seconds a trial at the end of a study of short trainings against its beginning."""
+    record = _study(f"growth{n_trials}", n_trials, n_train=800, n_epochs=4)
+    # Not the first: MLflow makes its database beside the first trials.
+    early, late = record.platform(21, 120), record.platform(n_trials - 99, n_trials)
+    training = statistics.median(record.training)
+    detail = (
+        f"{late * 1000:.0f} ms / {early * 1000:.0f} ms beside {training * 1000:.0f} ms of training; "
+        f"{record.seconds:.0f} s in all, {record.pending} events pending"
+    )
+    return [Row(f"platform seconds a trial, last 100 / first 100 of {n_trials:,}", target, late / early, detail)]
+
+
+def start() -> list[Row]:
+    """Returns the seconds from the command to the first epoch, and of `--help`."""
+    first = min(_study(f"start{i}", 1, n_train=2_000).first_epoch for i in range(3))
+    imports = min(_seconds([sys.executable, "-c", "import automl.preload"]) for _ in range(3))
+    shown = min(_seconds([sys.executable, "-m", "automl", "--help"]) for _ in range(5))
+    code = (
+        "import sys; from automl.cli import app; app(['--help'], standalone_mode=False); "
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.strip()
+    return [
+        Row("`automl run` of 1 trial: seconds to the first epoch", "<= 6", first, f"imports alone {imports:.2f} s"),
+        Row("`automl --help`: seconds", "<= 0.35", shown, f"heavy modules loaded: {loaded}"),
+    ]
+
+
+def memory() -> list[Row]:
+    """Returns peak memory, which has no target."""
+    peak = one_worker().peak_mb
+    return [
+        Row("launcher: peak resident MB", "", peak["launcher"], "with MLflow's client and database"),
+        Row("trial process: peak resident MB", "", peak["below"], "torch, Lightning and scikit-learn shared by fork"),
+    ]
+
+
+GROUPS: dict[str, Callable[[], list[Row]]] = {
+    "overhead": overhead,
+    "tutorial": tutorial,
+    "workers": workers,
+    "growth": lambda: growth(1_000, "<= 1.3"),
+    "start": start,
+    "memory": memory,
+}
+SHORT = ("tutorial",)
+LONG: dict[str, Callable[[], list[Row]]] = {"long_growth": lambda: growth(10_000, "<= 2")}
+
+
+# --- how -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def one_worker() -> studies.Record:
+    """Returns the study of the fixed work that several rows look at."""
+    return _study("one", 40)
+
+
+def _study(name: str, n_trials: int, **options: int) -> studies.Record:
+    with tempfile.TemporaryDirectory() as scratch:
+        return studies.run(Path(scratch) / name, n_trials, **options)
+
+
+def _bare() -> dict[str, list[float]]:
+    return _fixed_work("bare", "--trials", "5")
+
+
+def _fixed_work(*arguments: str) -> dict[str, list[float]]:
+    done = subprocess.run(_command(*arguments), check=True, capture_output=True, text=True, env=_single())
+    document: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return document
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, str(HERE / "fixed_work.py"), *arguments]
+
+
+def _single() -> dict[str, str]:
+    """Returns the environment of one thread, as a trial has it."""
+    return {**studies.environment(), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def write(rows: list[Row]) -> None:
+    """Writes the table with machine and versions."""
+    machine = {
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "pytorch-lightning", "optuna", "mlflow", "scikit-learn")},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    document = {"machine": machine, "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
+    (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
+    lines = ["| what | target | figure | verdict | detail |", "|---|---|---|---|---|", *map(_line, rows)]
+    (RESULTS / "speed.md").write_text("\n".join(lines) + "\n")
+
+
+def _line(row: Row) -> str:
+    return f"| {row.what} | {row.target} | {row.figure:.2f} | {row.verdict} | {row.detail} |"
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=[*GROUPS, *LONG], metavar="NAME")
+    options = parser.parse_args()
+    groups = {**GROUPS, **LONG} if options.long or options.only else GROUPS
+    names = options.only or (SHORT if options.short else tuple(groups))
+    rows = []
+    for name in names:
+        for row in groups[name]():
+            rows.append(row)
+            print(_line(row), flush=True)
+    if tuple(names) in (tuple(GROUPS), tuple(groups)):
+        write(rows)
+    sys.exit(any(row.verdict == "MISSED" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
