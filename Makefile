@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast check quality schemas clean
+.PHONY: setup demo test test-fast check quality bench schemas clean
 
 setup: .venv/.ready
 
@@ -31,6 +31,9 @@ DATA ?= $(error DATA=FOLDER with one folder a data set: train.parquet, test.parq
 
 quality: setup  ## One study per data set, scored on rows it never had.
 	$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+bench: setup  ## What a trial costs beside the bare loop; exits with 1 when a target is missed.
+	$(BIN)/python benchmarks/speed.py
 
 schemas: setup  ## The JSON Schemas that editors use.
 	$(BIN)/automl schema study > docs/study.schema.json
