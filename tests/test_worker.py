@@ -169,6 +169,17 @@ def test_one_worker_slot_or_two_find_the_same(study: Callable[..., Any], trained
     assert values[0] == values[1]
 
 
+def test_trials_of_a_study_share_a_cache(study: Callable[..., Any]) -> None:
+    slow = {"name": "iterative", "params": {"max_iter": 100}}  # enough to be worth keeping, on 64 rows as well
+    network = {"name": "mlp", "params": {"width": {"type": "int", "low": 4, "high": 32}}}
+    space = {"version": 1, "preprocessing": [{"stage": "imputation", "options": [slow]}]}
+    made = study(space=space | {"network": [network], "optimizer": ["adamw"], "batch_size": 64})
+    work(made, slots=1, trials=2)()
+    entries = list(made.folder.cache.iterdir())
+    used = [entry for entry in entries if entry.stat().st_mtime_ns > (entry / "document.skops").stat().st_mtime_ns]
+    assert len(used) == 2  # by the second trial: the longest beginning of each fold
+
+
 def test_a_space_without_choices_ends_when_nothing_is_new(study: Callable[..., Any]) -> None:
     space = {"version": 1, "network": ["mlp"], "optimizer": ["adamw"], "batch_size": 64}
     run = work(study(space=space), slots=1, trials=1000)
