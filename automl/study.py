@@ -201,8 +201,13 @@ def _search(
     def terminate(number: int, frame: object) -> None:
         worker.abort(Terminated())
 
-    with _handled(signal.SIGINT, interrupt), _handled(signal.SIGTERM, terminate):
-        outcome = worker.run()
+    try:
+        # What a former launch has left may have been fitted by other code: a plug-in or a library that changed since.
+        shutil.rmtree(folder.cache, ignore_errors=True)
+        with _handled(signal.SIGINT, interrupt), _handled(signal.SIGTERM, terminate):
+            outcome = worker.run()
+    finally:
+        shutil.rmtree(folder.cache, ignore_errors=True)
     worker.raise_if_aborted()
     return outcome
 

@@ -97,6 +97,11 @@ class StudyFolder:
         return self.path / "spool"
 
     @property
+    def cache(self) -> Path:
+        """Fitted beginnings of preprocessing that trials share; may be deleted at any time."""
+        return self.path / "cache"
+
+    @property
     def references(self) -> Path:
         return self.path / "references"
 

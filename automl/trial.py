@@ -16,12 +16,12 @@ import numpy as np
 from automl import metrics
 from automl.data import storage
 from automl.predictor import Member, Predictor
+from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.training.fit import fit
 from automl.values import (
     Configuration,
     EpochReport,
-    Part,
     PreparedData,
     Schema,
     Scored,
@@ -57,7 +57,8 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
     n_epochs, seen = 0, dict[str, None]()
     folds = storage.load_folds(task.data)
     for number, fold in enumerate(folds):
-        data, preprocessing = prepare(task.configuration, schema, features, target, fold, task.seed)
+        cache = None if task.cache is None else PrefixCache(task.cache, f"{task.rows} {number}")
+        data, preprocessing = prepare(task.configuration, schema, features, target, fold, task.seed, cache)
         fitted = fit(
             task.configuration,
             data,
@@ -88,20 +89,12 @@ def prepare(
     target: NDArray[Any],
     fold: Fold,
     seed: int,
+    cache: PrefixCache | None = None,
 ) -> tuple[PreparedData, Preprocessing]:
     """Returns a fold's arrays, with every step fitted on its training rows alone, and the fitted steps."""
     preprocessing = Preprocessing(configuration.preprocessing, schema, seed=seed)
-    train_inputs, train_target = preprocessing.fit_resample(features.iloc[fold.train], target[fold.train])
-    spec = target_spec(schema, train_target)
-    return (
-        PreparedData(
-            train=Part(train_inputs, train_target),
-            val=Part(preprocessing.transform(features.iloc[fold.val]), target[fold.val]),
-            inputs=preprocessing.inputs,
-            target=spec,
-        ),
-        preprocessing,
-    )
+    train, val = preprocessing.fit_fold(features, target, fold, cache)
+    return PreparedData(train, val, preprocessing.inputs, target_spec(schema, train.target)), preprocessing
 
 
 def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:

@@ -419,6 +419,8 @@ class TrialTask:
         data: The study's data folder, of which only the search part is opened.
         out: Folder for the trial's model and its validation predictions.
         stop_at: `time.monotonic()` after which training stops with the best checkpoint so far; None: never.
+        cache: Folder of fitted beginnings of preprocessing that the study's trials share; None: none are kept.
+        rows: Names the table, its schema and its splits for the cache.
     """
 
     configuration: Configuration
@@ -428,6 +430,8 @@ class TrialTask:
     settings: TrainerSettings
     seed: int
     stop_at: float | None = None
+    cache: Path | None = None
+    rows: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,8 @@ class Worker:
             settings=self._spec.trainer.settings(self._prepared.n_train),
             seed=self._spec.seed,
             stop_at=min(soft, default=None),
+            cache=self._folder.cache,
+            rows=f"{self._prepared.data_digest} {self._prepared.split_digest}",
         )
         call = IsolatedCall(
             jobs.trial,

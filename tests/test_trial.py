@@ -12,6 +12,7 @@ from automl import metrics
 from automl.data import storage
 from automl.errors import StorageError
 from automl.predictor import Predictor
+from automl.preprocessing import prefix_cache
 from automl.trial import by_fold, prepare, run_trial
 from automl.values import Choice, EpochReport, Scored, Step, Task
 
@@ -67,6 +68,27 @@ def test_a_seed_decides_everything(trained: Callable[..., Any]) -> None:
     assert other.metrics != scored.metrics
     for name in ("model/weights.safetensors", "validation.npy"):
         assert (study.folder.trial(1) / name).read_bytes() == (study.folder.trial(0) / name).read_bytes()
+
+
+def test_trials_share_what_they_fit_alike_and_nothing_of_it_is_shipped(
+    trained: Callable[..., Any], configuration: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_cache, "MIN_SECONDS", -9.0)  # or steps on a few rows would not be worth keeping
+    study, scored = trained()
+    alike = configuration(Task.BINARY, network=Choice("mlp", {"depth": 1, "width": 8}))
+    made = study.trial(number=1), study.trial(number=2), study.trial(alike, number=3)
+    tasks = [replace(task, cache=study.folder.cache, rows="x") for task in made]
+    assert [run_trial(task, lambda epoch: False).metrics for task in tasks[:2]] == [scored.metrics] * 2
+    for name in ("model/weights.safetensors", "validation.npy"):
+        files = [study.folder.trial(number) / name for number in range(3)]
+        assert len({file.read_bytes() for file in files}) == 1
+    kept = {path.name: path.stat().st_ino for path in study.folder.cache.iterdir()}
+    run_trial(tasks[2], lambda epoch: False)
+    assert {path.name: path.stat().st_ino for path in study.folder.cache.iterdir()} == kept
+    n_steps, n_folds = 4, 2  # what comes before all steps, imputation, scaling, and the encoding that is implied
+    assert len(kept) == n_steps * n_folds
+    names = [{file.name for file in (study.folder.trial(n) / "model").rglob("*")} for n in (0, 1)]
+    assert names[0] == names[1]
 
 
 def test_epochs_are_counted_in_each_fold(study: Callable[..., Any]) -> None:

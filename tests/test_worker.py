@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from automl import jobs
+from automl.components import catalogue
 from automl.errors import NoTrialSucceeded
 from automl.recorder import Recorder
 from automl.search import LEASE, Search, open_search
@@ -167,6 +168,38 @@ def test_one_worker_slot_or_two_find_the_same(study: Callable[..., Any], trained
         run()
         values.append({r.configuration.digest: r.value for r in run.search.results() if r.configuration})
     assert values[0] == values[1]
+
+
+SLOW = """
+import time
+from automl.components import register
+from sklearn.preprocessing import StandardScaler
+
+@register("scaling")
+def slow(task):
+    '''Takes long enough to be worth keeping.'''
+    time.sleep(0.5)
+    return StandardScaler()
+"""
+
+
+def test_trials_of_a_study_share_a_cache(
+    study: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_slow.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    scalings = catalogue("scaling")
+    monkeypatch.setattr(scalings, "_components", dict(scalings._components))
+    scalings.add("slow", scalings["standard"].factory)  # known here by its signature alone
+    network = {"name": "mlp", "params": {"width": {"type": "int", "low": 4, "high": 32}}}
+    space = {"version": 1, "preprocessing": [{"stage": "scaling", "options": ["slow"]}], "network": [network]}
+    made = study(space=space | {"optimizer": ["adamw"], "batch_size": 64})
+    run = work(made, slots=1, trials=2, plugins=("plugin_slow",))
+    run()
+    assert [result.repeat_of for result in run.search.results()] == [None, None]
+    entries = list(made.folder.cache.iterdir())
+    used = [entry for entry in entries if entry.stat().st_mtime_ns > (entry / "document.skops").stat().st_mtime_ns]
+    assert len(used) == 2  # by the second trial: the longest beginning of each fold
 
 
 def test_a_space_without_choices_ends_when_nothing_is_new(study: Callable[..., Any]) -> None:

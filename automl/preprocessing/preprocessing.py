@@ -28,8 +28,9 @@ Traits of a step:
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,9 @@ from sklearn.impute import SimpleImputer
 from automl.components import STAGES, Component, catalogue
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
 from automl.preprocessing import encoding, imputation, reduction, resampling, scaling, selection  # noqa: F401  register
+from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.saving import read, write
-from automl.values import BlockSpec, Choice, ColumnKind, InputSpec, Schema, Step, Task
+from automl.values import BlockSpec, Choice, ColumnKind, Fold, InputSpec, Part, Schema, Step, Task
 
 Blocks = dict[str, NDArray[Any]]
 
@@ -93,6 +95,20 @@ class FittedStep:
         if self.destination in kept:
             result = np.hstack([kept[self.destination], result])
         return kept | {self.destination: result} if result.shape[1] else kept
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is on its way through the steps.
+
+    Attributes:
+        train, target: Training rows, some of which steps may drop, repeat or make up.
+        val: Rows that are only transformed; None where there are none.
+    """
+
+    train: Blocks
+    target: NDArray[Any]
+    val: Blocks | None
 
 
 class Preprocessing:
@@ -154,21 +170,27 @@ class Preprocessing:
         Raises:
             DataError: No row or no column is left to learn from.
         """
-        if len(features) == 0:
-            raise DataError("there are no training rows")
-        self._fitted = []
-        with _expected_warnings():
-            blocks, notes = self._begin(features, target)
-            for chosen in self.steps:
-                n_before = _n_columns(blocks)
-                blocks, target, said = self._run(chosen, blocks, target)
-                n_after = _n_columns(blocks)
-                if n_before != n_after:
-                    said.append(f"{_tell(n_before)} became {_tell(n_after)}")
-                notes += [f"{chosen.stage} `{chosen.choice.name}`: {sentence}" for sentence in said]
-        self.notes = tuple(notes)
-        self.inputs = _describe(blocks, self._cardinalities)
-        return _finish(blocks), target
+        rows = self._walk(lambda: (features, target, None), None)
+        return _finish(rows.train), rows.target
+
+    def fit_fold(
+        self, features: pd.DataFrame, target: NDArray[Any], fold: Fold, cache: PrefixCache | None = None
+    ) -> tuple[Part, Part]:
+        """Fits all steps on a fold's training rows, and returns these and its validation rows as a network takes them.
+
+        The same as `fit_resample` of the one and `transform` of the others, bit for bit, with or without a cache.
+
+        Args:
+            features: Canonical frame; (rows, columns).
+            target: Class positions (int64) or values (float64); (rows,).
+            cache: Of these rows and this fold: the longest fitted beginning in it is where this begins.
+
+        Raises:
+            DataError: No row or no column is left to learn from.
+        """
+        rows = self._walk(lambda: (features.iloc[fold.train], target[fold.train], features.iloc[fold.val]), cache)
+        val = self.transform(features.iloc[fold.val]) if rows.val is None else _finish(rows.val)
+        return Part(_finish(rows.train), rows.target), Part(val, target[fold.val])
 
     def transform(self, features: pd.DataFrame) -> Blocks:
         """Returns any rows as a network takes them, neither their number nor their order changed.
@@ -181,10 +203,7 @@ class Preprocessing:
         """
         if len(features) == 0:
             return {name: np.empty((0, *block.shape), _DTYPES[name]) for name, block in self.inputs.blocks.items()}
-        blocks = _blocks(features, self.schema)
-        for step in self._fitted:
-            blocks = step.apply(blocks)
-        return _finish(blocks)
+        return _finish(_apply(self._fitted, _blocks(features, self.schema)))
 
     def save(self, path: Path) -> None:
         """Writes everything that `transform` needs to one skops file: no code, and no training rows."""
@@ -193,10 +212,7 @@ class Preprocessing:
             "seed": self.seed,
             "inputs": self.inputs.to_json(),
             "notes": list(self.notes),
-            "fitted": [
-                {"source": step.source, "destination": step.destination, "transformer": step.transformer}
-                for step in self._fitted
-            ],
+            "fitted": self._fitted_document(),
         }
         write(document, path)
 
@@ -215,17 +231,92 @@ class Preprocessing:
         loaded._fitted = [FittedStep(**step) for step in document["fitted"]]
         return loaded
 
-    def _begin(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, list[str]]:
-        """Returns the training rows as blocks that any step can take, and what was done to that end."""
-        blocks, notes = _blocks(features, self.schema), []
+    def _walk(
+        self, given: Callable[[], tuple[pd.DataFrame, NDArray[Any], pd.DataFrame | None]], cache: PrefixCache | None
+    ) -> Rows:
+        """Returns the rows after all steps, which are fitted then.
+
+        Args:
+            given: Returns training rows, their targets, and rows that are to be transformed along; called only where
+                the cache does not know how these begin.
+        """
+        self._fitted, self._cardinalities, self.notes = [], (), ()
+        n_done, rows = self._resume(cache) if cache else (0, None)
+        since = time.perf_counter()
+        with _expected_warnings():
+            if rows is None:
+                rows = self._begin(*given())
+            while True:
+                if cache and self._keep(cache, n_done, rows, time.perf_counter() - since):
+                    since = time.perf_counter()
+                if n_done == len(self.steps):
+                    break
+                rows = self._advance(self.steps[n_done], rows)
+                n_done += 1
+        self.inputs = _describe(rows.train, self._cardinalities)
+        return rows
+
+    def _resume(self, cache: PrefixCache) -> tuple[int, Rows | None]:
+        """Returns how many steps are done according to the cache, and the rows after them; None if not even begun."""
+        for n_done in range(len(self.steps), -1, -1):
+            found = cache.load(self.steps[:n_done], self.seed)
+            if found is not None:
+                document, arrays = found
+                self._fitted = [FittedStep(**step) for step in document["fitted"]]
+                self._cardinalities, self.notes = tuple(document["cardinalities"]), tuple(document["notes"])
+                train, val = (
+                    {name.removeprefix(part): arrays[name] for name in arrays if name.startswith(part)}
+                    for part in ("train ", "val ")
+                )
+                return n_done, Rows(train, arrays["target"], val)
+        return 0, None
+
+    def _keep(self, cache: PrefixCache, n_done: int, rows: Rows, seconds: float) -> bool:
+        """Hands what there is after some steps to the cache; returns whether it is there now."""
+        if rows.val is None:
+            return False
+        document = {
+            "fitted": self._fitted_document(),
+            "cardinalities": list(self._cardinalities),
+            "notes": list(self.notes),
+        }
+        arrays = {"target": rows.target}
+        arrays |= {f"train {name}": block for name, block in rows.train.items()}
+        arrays |= {f"val {name}": block for name, block in rows.val.items()}
+        return cache.store(self.steps[:n_done], self.seed, document, arrays, seconds)
+
+    def _fitted_document(self) -> list[dict[str, Any]]:
+        return [
+            {"source": step.source, "destination": step.destination, "transformer": step.transformer}
+            for step in self._fitted
+        ]
+
+    def _begin(self, features: pd.DataFrame, target: NDArray[Any], val: pd.DataFrame | None) -> Rows:
+        """Returns the rows as blocks that any step can take, and notes what was done to that end."""
+        if len(features) == 0:
+            raise DataError("there are no training rows")
+        blocks = _blocks(features, self.schema)
         for name in self.schema.names(ColumnKind.TEXT):
             n_before = _n_columns(blocks)[NUMERIC]
             step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
             blocks = self._fit(step, blocks, target)
-            notes.append(f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns")
+            self.notes += (f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns",)
         empty = imputation.EmptyColumns()
         blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
-        return blocks, [*notes, *getattr(empty, "notes_", ())]
+        self.notes += tuple(getattr(empty, "notes_", ()))
+        # No step is made for no rows; `transform` knows what to make of them.
+        val_blocks = None if val is None or len(val) == 0 else _apply(self._fitted, _blocks(val, self.schema))
+        return Rows(blocks, target, val_blocks)
+
+    def _advance(self, step: Step, rows: Rows) -> Rows:
+        """Returns the rows after one more step, and notes what it did."""
+        n_before, n_fitted = _n_columns(rows.train), len(self._fitted)
+        blocks, target, said = self._run(step, rows.train, rows.target)
+        n_after = _n_columns(blocks)
+        if n_before != n_after:
+            said.append(f"{_tell(n_before)} became {_tell(n_after)}")
+        self.notes += tuple(f"{step.stage} `{step.choice.name}`: {sentence}" for sentence in said)
+        return Rows(blocks, target, None if rows.val is None else _apply(self._fitted[n_fitted:], rows.val))
 
     def _run(self, step: Step, blocks: Blocks, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any], list[str]]:
         """Returns blocks and targets after a step that is fitted on them, and what the step has to tell."""
@@ -413,8 +504,18 @@ def _resample(
     positions = getattr(sampler, "sample_indices_", None)
     if positions is not None:
         return {name: block[positions] for name, block in blocks.items()}, target[positions]
-    parts = {NUMERIC: made[:, :n_numeric], CATEGORICAL: np.rint(made[:, n_numeric:]).astype(np.int64)}
+    # Contiguous, as the cache can only keep what it can give back in the same order of memory.
+    parts = {
+        NUMERIC: np.ascontiguousarray(made[:, :n_numeric]),
+        CATEGORICAL: np.rint(made[:, n_numeric:]).astype(np.int64),
+    }
     return {name: parts[name] for name in seen}, made_target
+
+
+def _apply(steps: Sequence[FittedStep], blocks: Blocks) -> Blocks:
+    for step in steps:
+        blocks = step.apply(blocks)
+    return blocks
 
 
 def _seeded(estimator: Any, seed: int) -> Any:
