@@ -91,12 +91,12 @@ def prepare(
 ) -> tuple[PreparedData, Preprocessing]:
     """Returns a fold's arrays, with every step fitted on its training rows alone, and the fitted steps."""
     preprocessing = Preprocessing(configuration.preprocessing, schema, seed=seed)
-    train_inputs, train_target = preprocessing.fit_resample(features.iloc[fold.train], target[fold.train])
+    train_inputs, train_target = preprocessing.fit_resample(features, target, fold.train)
     spec = target_spec(schema, train_target)
     return (
         PreparedData(
             train=Part(train_inputs, train_target),
-            val=Part(preprocessing.transform(features.iloc[fold.val]), target[fold.val]),
+            val=Part(preprocessing.transform(features, fold.val), target[fold.val]),
             inputs=preprocessing.inputs,
             target=spec,
         ),

@@ -59,6 +59,9 @@ MAX_INPUT = 1e30
 #: Numbers are cut here on their way out, so that a network may square them and add up a million of them in float32.
 MAX_OUTPUT = 1e15
 
+#: Rows of the table that are put into a block at a time.
+GATHERED_ROWS = 4096
+
 #: What runs where the steps do not say otherwise: no network takes missing numbers or strings.
 NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
 
@@ -140,12 +143,16 @@ class Preprocessing:
         """
         return list(_problems(stages, schema, where))
 
-    def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
+    def fit_resample(
+        self, features: pd.DataFrame, target: NDArray[Any], rows: NDArray[np.int64] | None = None
+    ) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
 
         Args:
-            features: Canonical frame of the training rows and of no others; (rows, columns).
-            target: Class positions (int64) or values (float64); (rows,).
+            features: Canonical frame; (rows, columns).
+            target: Class positions (int64) or values (float64), one for each row of `features`.
+            rows: Positions of the training rows where `features` holds others as well; nothing is seen of the others.
+                To cut them out before would cost a copy of the table.
 
         Returns:
             Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`; and
@@ -154,11 +161,12 @@ class Preprocessing:
         Raises:
             DataError: No row or no column is left to learn from.
         """
-        if len(features) == 0:
+        target = target if rows is None else target[rows]
+        if len(target) == 0:
             raise DataError("there are no training rows")
         self._fitted = []
         with _expected_warnings():
-            blocks, notes = self._begin(features, target)
+            blocks, notes = self._begin(features, target, rows)
             for chosen in self.steps:
                 n_before = _n_columns(blocks)
                 blocks, target, said = self._run(chosen, blocks, target)
@@ -170,18 +178,19 @@ class Preprocessing:
         self.inputs = _describe(blocks, self._cardinalities)
         return _finish(blocks), target
 
-    def transform(self, features: pd.DataFrame) -> Blocks:
+    def transform(self, features: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> Blocks:
         """Returns any rows as a network takes them, neither their number nor their order changed.
 
         Args:
             features: Canonical frame; (rows, columns).
+            rows: Positions of the rows wanted, in this order; None: all.
 
         Returns:
             Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`.
         """
-        if len(features) == 0:
+        if len(features if rows is None else rows) == 0:
             return {name: np.empty((0, *block.shape), _DTYPES[name]) for name, block in self.inputs.blocks.items()}
-        blocks = _blocks(features, self.schema)
+        blocks = _blocks(features, self.schema, rows)
         for step in self._fitted:
             blocks = step.apply(blocks)
         return _finish(blocks)
@@ -215,9 +224,11 @@ class Preprocessing:
         loaded._fitted = [FittedStep(**step) for step in document["fitted"]]
         return loaded
 
-    def _begin(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, list[str]]:
+    def _begin(
+        self, features: pd.DataFrame, target: NDArray[Any], rows: NDArray[np.int64] | None
+    ) -> tuple[Blocks, list[str]]:
         """Returns the training rows as blocks that any step can take, and what was done to that end."""
-        blocks, notes = _blocks(features, self.schema), []
+        blocks, notes = _blocks(features, self.schema, rows), []
         for name in self.schema.names(ColumnKind.TEXT):
             n_before = _n_columns(blocks)[NUMERIC]
             step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
@@ -343,19 +354,45 @@ def _complete(steps: Sequence[Step]) -> tuple[Step, ...]:
 _DTYPES: dict[str, type[np.generic]] = {NUMERIC: np.float32, CATEGORICAL: np.int64}
 
 
-def _blocks(features: pd.DataFrame, schema: Schema) -> Blocks:
-    """Returns the columns of a canonical frame by what they are; texts one by one, shaped (rows,)."""
+def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | None) -> Blocks:
+    """Returns rows of a canonical frame, the columns by what they are; texts one by one, shaped (rows,)."""
     plain = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
-    numbers: list[NDArray[np.float64]] = [features[name].to_numpy(np.float64) for name in plain]
-    for name in schema.names(ColumnKind.DATETIME):
-        numbers += _date_parts(features[name])
-    categories = [_strings(features[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
-    blocks = {f"text {name}": _strings(features[name], "") for name in schema.names(ColumnKind.TEXT)}
-    if numbers:
-        blocks[NUMERIC] = np.clip(np.column_stack(numbers), -MAX_INPUT, MAX_INPUT)  # NaN stays, infinity does not
+    dates = schema.names(ColumnKind.DATETIME)
+    words = [*schema.names(ColumnKind.CATEGORICAL), *schema.names(ColumnKind.TEXT)]
+    columns = {name: features[name] if rows is None else features[name].iloc[rows] for name in (*dates, *words)}
+    parts = [part for name in dates for part in _date_parts(columns[name])]
+    categories = [_strings(columns[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
+    blocks = {f"text {name}": _strings(columns[name], "") for name in schema.names(ColumnKind.TEXT)}
+    if plain or parts:
+        numbers = [features[name].to_numpy(np.float64) for name in plain]
+        blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
     if categories:
         blocks[CATEGORICAL] = np.column_stack(categories)
     return blocks
+
+
+def _matrix(
+    numbers: Sequence[NDArray[np.float64]],
+    parts: Sequence[NDArray[np.float64]],
+    rows: NDArray[np.int64] | None,
+    n_rows: int,
+) -> NDArray[np.float64]:
+    """Returns the rows of `numbers`, and beside them `parts`, which hold these rows alone; NaN stays, infinity does not.
+
+    The table is the largest thing in memory, so no second copy is made on the way: a few rows at a time are gathered,
+    few enough for the processor's cache.
+    """
+    n_rows = n_rows if rows is None else len(rows)
+    matrix = np.empty((n_rows, len(numbers) + len(parts)))
+    for first in range(0, n_rows, GATHERED_ROWS):
+        some = slice(first, first + GATHERED_ROWS)
+        chosen = some if rows is None else rows[some]
+        for position, column in enumerate(numbers):
+            matrix[some, position] = column[chosen]
+        for position, column in enumerate(parts, start=len(numbers)):
+            matrix[some, position] = column[some]
+        np.clip(matrix[some], -MAX_INPUT, MAX_INPUT, out=matrix[some])
+    return matrix
 
 
 def _date_parts(dates: pd.Series[Any]) -> list[NDArray[np.float64]]:
@@ -389,9 +426,10 @@ def _finish(blocks: Blocks) -> Blocks:
     """Returns the blocks in the types that networks take, without infinity."""
     finished: Blocks = {}
     if NUMERIC in blocks:
-        finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT).astype(np.float32)
+        numbers = np.empty(blocks[NUMERIC].shape, np.float32)
+        finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT, out=numbers, casting="same_kind")
     if CATEGORICAL in blocks:
-        finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64)
+        finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64, copy=False)
     return finished
 
 
