@@ -27,11 +27,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fixed_work
 import numpy as np
 import pandas as pd
 import psutil
-
-import fixed_work
 
 SAMPLE_S = 0.01
 SPACE = """
@@ -206,7 +205,8 @@ def _in_child(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, float]
     """Returns what the work says of itself, and its memory beyond the imports."""
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder) as child:
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         child.stdout.readline()  # its imports are done
         process = psutil.Process(child.pid)
         start = peak = np.array(_memory(process))

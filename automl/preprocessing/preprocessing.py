@@ -362,7 +362,7 @@ def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | No
     columns = {name: features[name] if rows is None else features[name].iloc[rows] for name in (*dates, *words)}
     parts = [part for name in dates for part in _date_parts(columns[name])]
     categories = [_strings(columns[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
-    blocks = {f"text {name}": _strings(columns[name], "") for name in schema.names(ColumnKind.TEXT)}
+    blocks: Blocks = {f"text {name}": _strings(columns[name], "") for name in schema.names(ColumnKind.TEXT)}
     if plain or parts:
         numbers = [features[name].to_numpy(np.float64) for name in plain]
         blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
@@ -377,7 +377,7 @@ def _matrix(
     rows: NDArray[np.int64] | None,
     n_rows: int,
 ) -> NDArray[np.float64]:
-    """Returns the rows of `numbers`, and beside them `parts`, which hold these rows alone; NaN stays, infinity does not.
+    """Returns the rows of `numbers` beside `parts`, which hold these rows alone; NaN stays, infinity does not.
 
     The table is the largest thing in memory, so no second copy is made on the way: a few rows at a time are gathered,
     few enough for the processor's cache.
@@ -387,10 +387,10 @@ def _matrix(
     for first in range(0, n_rows, GATHERED_ROWS):
         some = slice(first, first + GATHERED_ROWS)
         chosen = some if rows is None else rows[some]
-        for position, column in enumerate(numbers):
-            matrix[some, position] = column[chosen]
-        for position, column in enumerate(parts, start=len(numbers)):
-            matrix[some, position] = column[some]
+        for position, number in enumerate(numbers):
+            matrix[some, position] = number[chosen]
+        for position, part in enumerate(parts, start=len(numbers)):
+            matrix[some, position] = part[some]
         np.clip(matrix[some], -MAX_INPUT, MAX_INPUT, out=matrix[some])
     return matrix
 
