@@ -144,7 +144,9 @@ class Conforming:
             else:
                 conformed[name] = self._values(frame[name], column)
         self._n_rows += len(frame)
-        return None if self._problems or self._misfits else pd.DataFrame(conformed, index=frame.index)
+        if self._problems or self._misfits:
+            return None
+        return pd.DataFrame(conformed, index=frame.index, copy=False)
 
     def end(self) -> tuple[str, ...]:
         """Returns notes on what was ignored or changed.
