@@ -237,11 +237,12 @@ def predict(
     known = model in study_folder.names()
     read_as = study_folder.read_json(study_folder.existing(model).spec)["data"] if known else None
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        n_rows = prediction.predict_file(folder, data, output, read_as)
+        predicted = prediction.predict_file(folder, data, output, read_as)
     if as_json:
-        report.print_json({"schema_version": 1, "model": model, "rows": n_rows, "output": str(output)})
+        rows, notes = predicted.n_rows, list(predicted.notes)
+        report.print_json({"schema_version": 1, "model": model, "rows": rows, "output": str(output), "notes": notes})
     else:
-        print(f"{_n(n_rows, 'row')} written to {output}", file=sys.stderr)
+        print("\n".join([*predicted.notes, f"{_n(predicted.n_rows, 'row')} written to {output}"]), file=sys.stderr)
 
 
 @app.command()

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from automl import manifest
-from automl.data import sources
+from automl.data import parts, sources
+from automl.data.dataset import Conforming
 from automl.errors import ConfigError, ResourceError
-from automl.predictor import Predictor
+from automl.predictor import CHUNK_ROWS, Predictor
 
-ENDINGS = (".parquet", ".csv", ".json")
+Write = Callable[[pd.DataFrame], None]
 
 
-def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, Any] | None = None) -> int:
-    """Returns the number of rows written to `output`: one per row of `data`, in its order.
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What predicting on a file came to.
+
+    Attributes:
+        n_rows: Rows written.
+        notes: Sentences about what of the table was ignored or changed.
+    """
+
+    n_rows: int
+    notes: tuple[str, ...]
+
+
+def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, Any] | None = None) -> Predicted:
+    """Predicts on a table and writes one row per row of it to `output`, in its order.
+
+    The table is read, predicted and written in parts, so that memory does not grow with its rows.
 
     Args:
         folder: The model.
@@ -33,9 +51,9 @@ def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, A
         RefusedError: The model folder is not what its manifest says.
         ResourceError: The output cannot be written.
     """
-    if output.suffix not in ENDINGS:
+    if output.suffix not in _WRITERS:
         raise ConfigError(
-            f"found `{output.name}`; allowed endings: {', '.join(ENDINGS)}",
+            f"found `{output.name}`; allowed endings: {', '.join(_WRITERS)}",
             where="--output",
         )
     if not output.parent.is_dir():  # told before the work, not after it
@@ -44,9 +62,16 @@ def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, A
     source, params = sources.infer(data)
     if read_as is not None and read_as["source"] == source:
         params = {**read_as["params"], **params}
-    predictions = predictor.predict(sources.read(source, params, Path.cwd())).reset_index(drop=True)
-    _write(predictions, output)
-    return len(predictions)
+    conforming = Conforming(predictor.schema)
+    n_rows = 0
+    with closing(parts.read(source, params, Path.cwd(), predictor.schema, CHUNK_ROWS)) as frames, _new(output) as write:
+        for frame in frames:
+            n_rows += len(frame)
+            features = conforming.take(frame)
+            if features is not None:  # after a problem the rest is read to tell of all problems, and not predicted
+                write(predictor.predict_conformed(features))
+        notes = conforming.end()
+    return Predicted(n_rows, notes)
 
 
 def prove(folder: Path) -> dict[str, Any]:
@@ -62,17 +87,57 @@ def prove(folder: Path) -> dict[str, Any]:
     return {"digest": digest, "files": len(files), "members": len(predictor.members)}
 
 
-def _write(predictions: pd.DataFrame, output: Path) -> None:
-    # A full disk must not leave half a file under the name asked for.
+@contextmanager
+def _new(output: Path) -> Iterator[Write]:
+    """Yields what appends rows to a file that appears under its name when all is written, and not after an error."""
     temporary = output.with_name(f".{output.name}.new")
     try:
-        if output.suffix == ".parquet":
-            predictions.to_parquet(temporary, index=False)
-        elif output.suffix == ".csv":
-            predictions.to_csv(temporary, index=False)
-        else:
-            predictions.to_json(temporary, orient="records", lines=False, force_ascii=False)
+        with _WRITERS[output.suffix](temporary) as write:
+            yield write
         os.replace(temporary, output)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ResourceError(f"cannot be written: {error.strerror or error}", where=str(output)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _parquet(file: Path) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer: Any = None
+
+    def write(predictions: pd.DataFrame) -> None:
+        nonlocal writer
+        table = pa.Table.from_pandas(predictions, preserve_index=False)
+        if writer is None:
+            writer = pq.ParquetWriter(file, table.schema)
+        writer.write_table(table)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextmanager
+def _csv(file: Path) -> Iterator[Write]:
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        yield lambda predictions: predictions.to_csv(opened, index=False, header=opened.tell() == 0)
+
+
+@contextmanager
+def _json(file: Path) -> Iterator[Write]:
+    with file.open("w", encoding="utf-8") as opened:
+
+        def write(predictions: pd.DataFrame) -> None:
+            opened.write("," if opened.tell() else "[")
+            opened.write(predictions.to_json(orient="records", force_ascii=False)[1:-1])
+
+        yield write
+        opened.write("]")
+
+
+_WRITERS = {".parquet": _parquet, ".csv": _csv, ".json": _json}

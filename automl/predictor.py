@@ -67,9 +67,7 @@ class Predictor:
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
-        features, _ = conform(frame, self.schema)
-        starts = range(0, max(len(features), 1), CHUNK_ROWS)
-        return np.concatenate([self._chunk(features.iloc[start : start + CHUNK_ROWS]) for start in starts])
+        return self._predictions(conform(frame, self.schema)[0])
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Returns one row per row of `frame`, in its order: `prediction`, and `proba_<class>` for classes.
@@ -77,13 +75,17 @@ class Predictor:
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
-        predictions = self.predictions(frame)
+        return self.predict_conformed(conform(frame, self.schema)[0])
+
+    def predict_conformed(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Returns what `predict` does, of a canonical frame."""
+        predictions = self._predictions(features)
         if self.schema.target.task is Task.REGRESSION:
-            return pd.DataFrame({"prediction": predictions}, index=frame.index)
+            return pd.DataFrame({"prediction": predictions}, index=features.index)
         classes = self.schema.target.classes
-        labels = pd.Series(classes).take(predictions.argmax(axis=1)).set_axis(frame.index)
+        labels = pd.Series(classes).take(predictions.argmax(axis=1)).set_axis(features.index)
         probabilities = {f"proba_{name}": predictions[:, position] for position, name in enumerate(classes)}
-        return pd.DataFrame({"prediction": labels, **probabilities}, index=frame.index)
+        return pd.DataFrame({"prediction": labels, **probabilities}, index=features.index)
 
     def save(self, folder: Path) -> None:
         """Writes the model's files into an empty or missing folder, the manifest last."""
@@ -145,6 +147,10 @@ class Predictor:
             preprocessing = Preprocessing.load(folder / "preprocessing" / f"{number}.skops", schema)
             members.append(Member(preprocessing, network.eval(), choice, target, document["weight"]))
         return cls(schema, members)
+
+    def _predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
+        starts = range(0, max(len(features), 1), CHUNK_ROWS)
+        return np.concatenate([self._chunk(features.iloc[start : start + CHUNK_ROWS]) for start in starts])
 
     def _chunk(self, features: pd.DataFrame) -> NDArray[np.float64]:
         total = sum(member.weight for member in self.members)

@@ -6,6 +6,9 @@ import warnings
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
+import imblearn.over_sampling  # noqa: E402
+import imblearn.under_sampling  # noqa: E402, F401
+
 from automl import finalise, plugins, preparation, references, trial  # noqa: E402, F401
 
 plugins.load_builtin()

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,42 +106,103 @@ def conform(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, tuple[st
         DataError: Columns are missing or occur twice, or hold values that are not of their kind. Rows are counted
             from 1 in messages.
     """
-    problems, notes, conformed = [], [], {}
-    occurrences = Counter(frame.columns)
-    known = {*schema.names(), schema.target.name}
-    unknown = [str(name) for name in occurrences if name not in known]
-    if unknown:
-        notes.append(f"Ignored, since the model does not know them: {_listed(unknown)}.")
-    for column in schema.used:
-        if occurrences[column.name] == 0:
-            remedy = did_you_mean(column.name, unknown)
-            problems.append(Problem(f"the column `{column.name}` is missing", remedy=remedy))
-            continue
-        if occurrences[column.name] > 1:
-            problems.append(Problem(f"the column `{column.name}` occurs several times", remedy="Keep one."))
-            continue
-        given = frame[column.name]
+    conforming = Conforming(schema)
+    features = conforming.take(frame)
+    notes = conforming.end()
+    assert features is not None  # None is for problems, and `end` has raised them
+    return features, notes
+
+
+class Conforming:
+    """`conform` for a table that comes in parts: rows are counted, and notes and problems told, over all of them.
+
+    Args:
+        schema: What the columns are.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._n_rows = 0
+        self._unknown: dict[str, None] = {}
+        self._n_infinite: Counter[str] = Counter()
+        self._misfits: dict[str, _Misfit] = {}
+        self._problems: dict[str, Problem] = {}  # of columns as such
+
+    def take(self, frame: pd.DataFrame) -> pd.DataFrame | None:
+        """Returns the canonical frame of the next rows; None from the first problem on."""
+        occurrences = Counter(frame.columns)
+        known = {*self._schema.names(), self._schema.target.name}
+        self._unknown |= dict.fromkeys(str(name) for name in occurrences if name not in known)
+        conformed = {}
+        for column in self._schema.used:
+            name = column.name
+            if occurrences[name] == 0:
+                remedy = did_you_mean(name, list(self._unknown))
+                self._problems[name] = Problem(f"the column `{name}` is missing", remedy=remedy)
+            elif occurrences[name] > 1:
+                self._problems[name] = Problem(f"the column `{name}` occurs several times", remedy="Keep one.")
+            else:
+                conformed[name] = self._values(frame[name], column)
+        self._n_rows += len(frame)
+        if self._problems or self._misfits:
+            return None
+        return pd.DataFrame(conformed, index=frame.index, copy=False)
+
+    def end(self) -> tuple[str, ...]:
+        """Returns notes on what was ignored or changed.
+
+        Raises:
+            DataError: With everything that is wrong with any part.
+        """
+        problems = []
+        for column in self._schema.used:
+            if column.name in self._problems:
+                problems.append(self._problems[column.name])
+            elif column.name in self._misfits:
+                problems.append(self._misfits[column.name].told(column))
+        if problems:
+            raise DataError(problems)
+        unknown = list(self._unknown)
+        ignored = [f"Ignored, since the model does not know them: {_listed(unknown)}."] if unknown else []
+        infinite = [f"Infinite values of `{name}` taken as missing: {n}." for name, n in self._n_infinite.items() if n]
+        return (*ignored, *infinite)
+
+    def _values(self, given: pd.Series, column: Column) -> pd.Series:
         values = canonical(given, column.kind)
-        problem = _misfits(given, values, column)
-        if problem is not None:
-            problems.append(problem)
-        if column.kind is ColumnKind.NUMERIC and (n_infinite := int(np.isinf(values).sum())):
-            values = values.mask(np.isinf(values))
-            notes.append(f"Infinite values of `{column.name}` taken as missing: {n_infinite}.")
-        conformed[column.name] = values
-    if problems:
-        raise DataError(problems)
-    return pd.DataFrame(conformed, index=frame.index), tuple(notes)
+        misfit = _misfits(given, values, self._n_rows)
+        if misfit is not None:
+            earlier = self._misfits.get(column.name)
+            self._misfits[column.name] = replace(earlier, n=earlier.n + misfit.n) if earlier else misfit
+        if column.kind is ColumnKind.NUMERIC:
+            infinite = np.isinf(values.to_numpy())
+            self._n_infinite[column.name] += int(infinite.sum())
+            values = values.mask(infinite) if infinite.any() else values
+        return values
 
 
-def _misfits(given: pd.Series, values: pd.Series, column: Column) -> Problem | None:
-    bad = (given.notna() & values.isna()).to_numpy()
+@dataclass(frozen=True, slots=True)
+class _Misfit:
+    """Values of a column that are not of its kind: how many, the first of them and its row, counted from 1."""
+
+    n: int
+    first: Any
+    row: int
+
+    def told(self, column: Column) -> Problem:
+        expected, remedy = _EXPECTED[column.kind]
+        found = f"{self.n} of the values cannot be read as {expected}"
+        return Problem(f"{found}; the first is `{self.first}` in row {self.row}", f"`{column.name}`", remedy)
+
+
+def _misfits(given: pd.Series, values: pd.Series, n_before: int = 0) -> _Misfit | None:
+    """Returns what canonical values lack of those given; `n_before` rows came before them."""
+    bad = values.isna().to_numpy()
+    if bad.any():  # seldom, and only then is it worth to look at what was given
+        bad = bad & given.notna().to_numpy()
     if not bad.any():
         return None
-    row = int(bad.argmax())
-    expected, remedy = _EXPECTED[column.kind]
-    found = f"{int(bad.sum())} of the values cannot be read as {expected}"
-    return Problem(f"{found}; the first is `{given.iloc[row]}` in row {row + 1}", f"`{column.name}`", remedy)
+    position = int(bad.argmax())
+    return _Misfit(int(bad.sum()), given.iloc[position], n_before + position + 1)
 
 
 # --- columns -----------------------------------------------------------------------------------------------------
@@ -233,8 +295,9 @@ def _read_target(
 def _read_numbers(values: pd.Series) -> NDArray[np.float64]:
     column = Column(str(values.name), ColumnKind.NUMERIC, str(values.dtype))
     numbers = canonical(values, ColumnKind.NUMERIC)
-    problem = _misfits(values, numbers, column)
-    if problem is not None:
+    misfit = _misfits(values, numbers)
+    if misfit is not None:
+        problem = misfit.told(column)
         raise DataError(Problem(problem.message, problem.where, "A regression needs numbers; or set `task`."))
     n_infinite = int(np.isinf(numbers).sum())
     if n_infinite:

@@ -14,6 +14,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -56,21 +57,33 @@ def read(source: str, params: Mapping[str, Any], base: Path) -> pd.DataFrame:
         ConfigError: There is no such source, or it does not take these parameters.
         DataError: The table cannot be read, or is empty.
     """
-    _check_params(source, params)
-    try:
+    check_params(source, params)
+    with readable(source, params):
         frame: pd.DataFrame = catalogue("source").build(Choice(source, params), base)
+    where = describe(source, params)
+    refuse_repeated_names(list(frame.columns), where)
+    if frame.empty:
+        raise DataError(f"the table has {len(frame)} rows and {len(frame.columns)} columns", where=where)
+    return numbered(frame)
+
+
+def numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table with rows numbered from 0."""
+    # A named index is a column that somebody set aside; an unnamed one is only what numbering was left by a filter.
+    return frame.reset_index(drop=frame.index.names == [None])
+
+
+@contextmanager
+def readable(source: str, params: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what the system says of a file that cannot be read into a DataError."""
+    try:
+        yield
     except (OSError, EOFError, zlib.error) as error:  # the last two are of broken gzip files
         raise DataError(
             f"cannot be read: {getattr(error, 'strerror', None) or error}",
             where=describe(source, params),
             remedy="Check that the file is whole and that you may read it.",
         ) from error
-    where = describe(source, params)
-    _refuse_repeated_names(list(frame.columns), where)
-    if frame.empty:
-        raise DataError(f"the table has {len(frame)} rows and {len(frame.columns)} columns", where=where)
-    # A named index is a column that somebody set aside; an unnamed one is only what numbering was left by a filter.
-    return frame.reset_index(drop=frame.index.names == [None])
 
 
 def infer(path: Path) -> tuple[str, dict[str, str]]:
@@ -117,7 +130,19 @@ def csv_file(
         decimal: The decimal mark, such as `,`.
         encoding: Of the file's text.
     """
-    file = _file(base, path)
+    file, options = csv_options(base, path=path, separator=separator, decimal=decimal, encoding=encoding)
+    try:
+        frame: pd.DataFrame = pd.read_csv(file, **options)
+        return frame
+    except pd.errors.ParserError as error:
+        raise not_a("csv", file, error) from error
+
+
+def csv_options(
+    base: Path, *, path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8"
+) -> tuple[Path, dict[str, Any]]:
+    """Returns a checked file of separated values, and how pandas is to read it; arguments as of `csv_file`."""
+    file = existing_file(base, path)
     if len(separator) != 1:
         raise ConfigError(
             f"`{separator}` is not one character",
@@ -127,14 +152,14 @@ def csv_file(
     # Excel marks its UTF-8 files by three bytes that would become part of the first column's name.
     encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     _check_csv(file, separator, encoding)
-    compression: Literal["gzip"] | None = "gzip" if _is_gzipped(file) else None
-    try:
-        # low_memory would guess types chunk by chunk, so that one column could hold both 1 and "1".
-        return pd.read_csv(
-            file, sep=separator, decimal=decimal, encoding=encoding, compression=compression, low_memory=False
-        )
-    except pd.errors.ParserError as error:
-        raise _not_a("csv", file, error) from error
+    return file, {
+        "sep": separator,
+        "decimal": decimal,
+        "encoding": encoding,
+        "compression": "gzip" if _is_gzipped(file) else None,
+        # This would guess types chunk by chunk, so that one column could hold both 1 and "1".
+        "low_memory": False,
+    }
 
 
 @register("source")
@@ -143,16 +168,16 @@ def parquet(base: Path, *, path: str) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = _existing(base, path) if (base / path).is_dir() else _file(base, path)
+    place = existing(base, path) if (base / path).is_dir() else existing_file(base, path)
     if place.is_dir() and not any(file.suffix in (".parquet", ".pq") for file in place.rglob("*")):
         raise DataError("the folder holds no parquet files", where=str(place))
     try:
         if place.is_file():  # Arrow cannot read repeated names, and says so less clearly
-            _refuse_repeated_names(pq.read_schema(place).names, str(place))
+            refuse_repeated_names(pq.read_schema(place).names, str(place))
         frame: pd.DataFrame = pq.read_table(place).to_pandas()
         return frame
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise _not_a("parquet", place, error) from error
+        raise not_a("parquet", place, error) from error
 
 
 @register("source")
@@ -160,7 +185,7 @@ def arrow(base: Path, *, path: str) -> pd.DataFrame:
     """Returns an Arrow IPC file or stream (also called Feather)."""
     import pyarrow as pa
 
-    file = _file(base, path)
+    file = existing_file(base, path)
     try:
         with pa.memory_map(str(file)) as buffer:
             try:
@@ -171,14 +196,17 @@ def arrow(base: Path, *, path: str) -> pd.DataFrame:
             frame: pd.DataFrame = table.to_pandas()
             return frame
     except pa.ArrowInvalid as error:
-        raise _not_a("Arrow", file, error) from error
+        raise not_a("Arrow", file, error) from error
 
 
 @register("source")
 def jsonl(base: Path, *, path: str) -> pd.DataFrame:
     """Returns a file with one JSON object a line."""
-    file = _file(base, path)
-    records = []
+    return pd.DataFrame(list(records(existing_file(base, path))))
+
+
+def records(file: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a file with one JSON object a line; raises DataError for a line that holds none."""
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(_decoded(lines, file, "utf-8"), start=1):
             if not line.strip():
@@ -193,8 +221,7 @@ def jsonl(base: Path, *, path: str) -> pd.DataFrame:
                     where=str(file),
                     remedy='Every line must be an object, such as {"age": 41, "city": "Bern"}.',
                 )
-            records.append(record)
-    return pd.DataFrame(records)
+            yield record
 
 
 @register("source", name="sklearn")
@@ -257,7 +284,8 @@ def sql(base: Path, *, query: str, url: str | None = None, url_env: str | None =
 # --- parameters and paths ----------------------------------------------------------------------------------------
 
 
-def _check_params(source: str, params: Mapping[str, Any]) -> None:
+def check_params(source: str, params: Mapping[str, Any]) -> None:
+    """Raises ConfigError where there is no such source, or it does not take these parameters."""
     known = catalogue("source")[source].hyperparameters
     problems = [
         Problem(f"the source `{source}` takes no `{name}`", f"data.params.{name}", did_you_mean(name, list(known)))
@@ -277,7 +305,7 @@ def _check_params(source: str, params: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def _existing(base: Path, path: str) -> Path:
+def existing(base: Path, path: str) -> Path:
     """Returns the path from `base`; raises DataError where there is nothing, with the nearest names there."""
     place = base / Path(path).expanduser()
     if place.exists():
@@ -291,9 +319,9 @@ def _existing(base: Path, path: str) -> Path:
     )
 
 
-def _file(base: Path, path: str) -> Path:
+def existing_file(base: Path, path: str) -> Path:
     """Returns the path of a file that is not empty; raises DataError where it is a folder or empty."""
-    file = _existing(base, path)
+    file = existing(base, path)
     if file.is_dir():
         raise DataError("this is a folder, and a file is expected", where=str(file), remedy="Name the file inside it.")
     if file.stat().st_size == 0:
@@ -301,12 +329,13 @@ def _file(base: Path, path: str) -> Path:
     return file
 
 
-def _not_a(form: str, file: Path, error: Exception) -> DataError:
+def not_a(form: str, file: Path, error: Exception) -> DataError:
+    """Returns what is told of a file that is not of its form."""
     first = str(error).partition("\n")[0].rstrip(".")
     return DataError(f"cannot be read as {form}: {first}", where=str(file), remedy="Check that the file is whole.")
 
 
-def _refuse_repeated_names(names: list[Any], where: str) -> None:
+def refuse_repeated_names(names: list[Any], where: str) -> None:
     """Raises DataError where two columns have one name."""
     repeated = [f"`{name}`" for name, count in Counter(names).items() if count > 1]
     if repeated:
@@ -356,7 +385,7 @@ def _check_csv(file: Path, separator: str, encoding: str) -> None:
 
 
 def _check_header(header: list[str], separator: str, where: str) -> None:
-    _refuse_repeated_names([name for name in header if name], where)  # pandas would rename the second to `name.1`
+    refuse_repeated_names([name for name in header if name], where)  # pandas would rename the second to `name.1`
     other = next((mark for mark in _SEPARATORS if mark != separator and mark in header[0]), None)
     if len(header) == 1 and other is not None:
         raise DataError(
@@ -401,7 +430,7 @@ def _sqlite_address(base: Path, url: str) -> URL:
             remedy="Put the address into an environment variable and its name into `url_env`.",
         )
     # Without mode=ro SQLite would create what does not exist, and a query could change what does.
-    file = quote(str(_file(base, given.database).resolve()))
+    file = quote(str(existing_file(base, given.database).resolve()))
     return URL.create("sqlite", database=f"file:{file}", query={"mode": "ro", "uri": "true"})
 
 

@@ -39,27 +39,27 @@ def drop_rows(task: Task) -> RowDropper:
 
 
 @register("imputation")
-def mean(task: Task, *, indicators: bool = False) -> SimpleImputer:
+def mean(task: Task, *, indicators: bool = False) -> ColumnImputer:
     """Fills a missing number with the column's mean."""
-    return SimpleImputer(strategy="mean", add_indicator=indicators)
+    return ColumnImputer(strategy="mean", add_indicator=indicators)
 
 
 @register("imputation")
-def median(task: Task, *, indicators: bool = False) -> SimpleImputer:
+def median(task: Task, *, indicators: bool = False) -> ColumnImputer:
     """Fills a missing number with the column's median."""
-    return SimpleImputer(strategy="median", add_indicator=indicators)
+    return ColumnImputer(strategy="median", add_indicator=indicators)
 
 
 @register("imputation", "fills_categories")
-def most_frequent(task: Task, *, indicators: bool = False) -> SimpleImputer:
+def most_frequent(task: Task, *, indicators: bool = False) -> ColumnImputer:
     """Fills a missing number, and a missing category, with the column's most frequent value."""
-    return SimpleImputer(strategy="most_frequent", add_indicator=indicators)
+    return ColumnImputer(strategy="most_frequent", add_indicator=indicators)
 
 
 @register("imputation")
-def constant(task: Task, *, value: float = 0.0, indicators: bool = False) -> SimpleImputer:
+def constant(task: Task, *, value: float = 0.0, indicators: bool = False) -> ColumnImputer:
     """Fills a missing number with one value for all columns."""
-    return SimpleImputer(strategy="constant", fill_value=value, add_indicator=indicators)
+    return ColumnImputer(strategy="constant", fill_value=value, add_indicator=indicators)
 
 
 @register("imputation")
@@ -107,7 +107,49 @@ class EmptyColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(self.empty_, 0.0, X)
+        return np.where(self.empty_, 0.0, X) if self.empty_.any() else X
+
+
+class ColumnImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """scikit-learn's `SimpleImputer`, one column after the other, which for a large table is what memory allows.
+
+    `SimpleImputer` copies the whole table several times on the way to its medians, and once more where nothing is
+    missing. This one copies one column at a time, and the table only where there is something to fill.
+
+    Args:
+        strategy: As of `SimpleImputer`.
+        fill_value: Of the strategy `constant`.
+        add_indicator: Whether to append a 0/1 column for each column with missing numbers.
+
+    Attributes:
+        statistics_: What each column is filled with; (columns,).
+    """
+
+    def __init__(self, *, strategy: str = "mean", fill_value: float | None = None, add_indicator: bool = False) -> None:
+        self.strategy = strategy
+        self.fill_value = fill_value
+        self.add_indicator = add_indicator
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[Any] | None = None) -> ColumnImputer:
+        X = np.asarray(X, dtype=np.float64)
+        self.statistics_ = np.array([self._statistic(column) for column in X.T])
+        self.indicator_ = MissingIndicator(error_on_new=False).fit(X) if self.add_indicator else None
+        return self
+
+    def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        X = np.asarray(X, dtype=np.float64)
+        missing = np.isnan(X)
+        filled = np.where(missing, self.statistics_, X) if missing.any() else X
+        if self.indicator_ is not None:
+            filled = np.hstack([filled, self.indicator_.transform(X)])
+        return filled
+
+    def _statistic(self, column: NDArray[np.float64]) -> float:
+        known = column[~np.isnan(column)]
+        if self.strategy == "median" and len(known):
+            return float(np.median(known))  # the same number, without sorting the column
+        imputer = SimpleImputer(strategy=self.strategy, fill_value=self.fill_value, keep_empty_features=True)
+        return float(imputer.fit(known[:, None] if len(known) else column[:, None]).statistics_[0])
 
 
 class RowDropper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -132,7 +174,7 @@ class RowDropper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 remedy="Fill the numbers in instead, for example with `median`.",
             )
         self.sample_indices_ = np.flatnonzero(complete)
-        self.imputer_ = SimpleImputer(strategy="median").fit(X[complete])
+        self.imputer_ = ColumnImputer(strategy="median").fit(X[complete])
         dropped = f"{n_rows - n_kept} of {n_rows} training rows dropped for a missing number"
         self.notes_ = (dropped, "rows to predict are filled with medians instead") if n_kept < n_rows else ()
         return X[complete], y[complete]

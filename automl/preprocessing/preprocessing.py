@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,9 @@ MAX_INPUT = 1e30
 
 #: Numbers are cut here on their way out, so that a network may square them and add up a million of them in float32.
 MAX_OUTPUT = 1e15
+
+#: Rows of the table that are put into a block at a time.
+GATHERED_ROWS = 4096
 
 #: What runs where the steps do not say otherwise: no network takes missing numbers or strings.
 NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
@@ -156,12 +159,16 @@ class Preprocessing:
         """
         return list(_problems(stages, schema, where))
 
-    def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
+    def fit_resample(
+        self, features: pd.DataFrame, target: NDArray[Any], rows: NDArray[np.int64] | None = None
+    ) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
 
         Args:
-            features: Canonical frame of the training rows and of no others; (rows, columns).
-            target: Class positions (int64) or values (float64); (rows,).
+            features: Canonical frame; (rows, columns).
+            target: Class positions (int64) or values (float64), one for each row of `features`.
+            rows: Positions of the training rows where `features` holds others as well; nothing is seen of the others.
+                To cut them out before would cost a copy of the table.
 
         Returns:
             Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`; and
@@ -170,8 +177,8 @@ class Preprocessing:
         Raises:
             DataError: No row or no column is left to learn from.
         """
-        rows = self._walk(lambda: (features, target, None), None)
-        return _finish(rows.train), rows.target
+        walked = self._walk(features, target, rows, None, None)
+        return _finish(walked.train), walked.target
 
     def fit_fold(
         self, features: pd.DataFrame, target: NDArray[Any], fold: Fold, cache: PrefixCache | None = None
@@ -188,22 +195,25 @@ class Preprocessing:
         Raises:
             DataError: No row or no column is left to learn from.
         """
-        rows = self._walk(lambda: (features.iloc[fold.train], target[fold.train], features.iloc[fold.val]), cache)
-        val = self.transform(features.iloc[fold.val]) if rows.val is None else _finish(rows.val)
-        return Part(_finish(rows.train), rows.target), Part(val, target[fold.val])
+        walked = self._walk(features, target, fold.train, fold.val, cache)
+        train, y, val = walked.train, walked.target, walked.val
+        del walked  # each block is let go as soon as there is what a network takes
+        val = self.transform(features, fold.val) if val is None else _finish(val)
+        return Part(_finish(train), y), Part(val, target[fold.val])
 
-    def transform(self, features: pd.DataFrame) -> Blocks:
+    def transform(self, features: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> Blocks:
         """Returns any rows as a network takes them, neither their number nor their order changed.
 
         Args:
             features: Canonical frame; (rows, columns).
+            rows: Positions of the rows wanted, in this order; None: all.
 
         Returns:
             Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`.
         """
-        if len(features) == 0:
+        if len(features if rows is None else rows) == 0:
             return {name: np.empty((0, *block.shape), _DTYPES[name]) for name, block in self.inputs.blocks.items()}
-        return _finish(_apply(self._fitted, _blocks(features, self.schema)))
+        return _finish(_apply(self._fitted, _blocks(features, self.schema, rows)))
 
     def save(self, path: Path) -> None:
         """Writes everything that `transform` needs to one skops file: no code, and no training rows."""
@@ -232,20 +242,25 @@ class Preprocessing:
         return loaded
 
     def _walk(
-        self, given: Callable[[], tuple[pd.DataFrame, NDArray[Any], pd.DataFrame | None]], cache: PrefixCache | None
+        self,
+        features: pd.DataFrame,
+        target: NDArray[Any],
+        train: NDArray[np.int64] | None,
+        val: NDArray[np.int64] | None,
+        cache: PrefixCache | None,
     ) -> Rows:
         """Returns the rows after all steps, which are fitted then.
 
         Args:
-            given: Returns training rows, their targets, and rows that are to be transformed along; called only where
-                the cache does not know how these begin.
+            train: Positions of the training rows; None for all.
+            val: Positions of rows that are transformed along; None for none.
         """
         self._fitted, self._cardinalities, self.notes = [], (), ()
         n_done, rows = self._resume(cache) if cache else (0, None)
         since = time.perf_counter()
         with _expected_warnings():
             if rows is None:
-                rows = self._begin(*given())
+                rows = self._begin(features, target, train, val)
             while True:
                 if cache and self._keep(cache, n_done, rows, time.perf_counter() - since):
                     since = time.perf_counter()
@@ -291,11 +306,18 @@ class Preprocessing:
             for step in self._fitted
         ]
 
-    def _begin(self, features: pd.DataFrame, target: NDArray[Any], val: pd.DataFrame | None) -> Rows:
+    def _begin(
+        self,
+        features: pd.DataFrame,
+        target: NDArray[Any],
+        train: NDArray[np.int64] | None,
+        val: NDArray[np.int64] | None,
+    ) -> Rows:
         """Returns the rows as blocks that any step can take, and notes what was done to that end."""
-        if len(features) == 0:
+        target = target if train is None else target[train]
+        if len(target) == 0:
             raise DataError("there are no training rows")
-        blocks = _blocks(features, self.schema)
+        blocks = _blocks(features, self.schema, train)
         for name in self.schema.names(ColumnKind.TEXT):
             n_before = _n_columns(blocks)[NUMERIC]
             step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
@@ -305,7 +327,7 @@ class Preprocessing:
         blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
         self.notes += tuple(getattr(empty, "notes_", ()))
         # No step is made for no rows; `transform` knows what to make of them.
-        val_blocks = None if val is None or len(val) == 0 else _apply(self._fitted, _blocks(val, self.schema))
+        val_blocks = None if val is None or len(val) == 0 else _apply(self._fitted, _blocks(features, self.schema, val))
         return Rows(blocks, target, val_blocks)
 
     def _advance(self, step: Step, rows: Rows) -> Rows:
@@ -434,19 +456,45 @@ def _complete(steps: Sequence[Step]) -> tuple[Step, ...]:
 _DTYPES: dict[str, type[np.generic]] = {NUMERIC: np.float32, CATEGORICAL: np.int64}
 
 
-def _blocks(features: pd.DataFrame, schema: Schema) -> Blocks:
-    """Returns the columns of a canonical frame by what they are; texts one by one, shaped (rows,)."""
+def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | None) -> Blocks:
+    """Returns rows of a canonical frame, the columns by what they are; texts one by one, shaped (rows,)."""
     plain = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
-    numbers: list[NDArray[np.float64]] = [features[name].to_numpy(np.float64) for name in plain]
-    for name in schema.names(ColumnKind.DATETIME):
-        numbers += _date_parts(features[name])
-    categories = [_strings(features[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
-    blocks = {f"text {name}": _strings(features[name], "") for name in schema.names(ColumnKind.TEXT)}
-    if numbers:
-        blocks[NUMERIC] = np.clip(np.column_stack(numbers), -MAX_INPUT, MAX_INPUT)  # NaN stays, infinity does not
+    dates = schema.names(ColumnKind.DATETIME)
+    words = [*schema.names(ColumnKind.CATEGORICAL), *schema.names(ColumnKind.TEXT)]
+    columns = {name: features[name] if rows is None else features[name].iloc[rows] for name in (*dates, *words)}
+    parts = [part for name in dates for part in _date_parts(columns[name])]
+    categories = [_strings(columns[name], MISSING) for name in schema.names(ColumnKind.CATEGORICAL)]
+    blocks: Blocks = {f"text {name}": _strings(columns[name], "") for name in schema.names(ColumnKind.TEXT)}
+    if plain or parts:
+        numbers = [features[name].to_numpy(np.float64) for name in plain]
+        blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
     if categories:
         blocks[CATEGORICAL] = np.column_stack(categories)
     return blocks
+
+
+def _matrix(
+    numbers: Sequence[NDArray[np.float64]],
+    parts: Sequence[NDArray[np.float64]],
+    rows: NDArray[np.int64] | None,
+    n_rows: int,
+) -> NDArray[np.float64]:
+    """Returns the rows of `numbers` beside `parts`, which hold these rows alone; NaN stays, infinity does not.
+
+    The table is the largest thing in memory, so no second copy is made on the way: a few rows at a time are gathered,
+    few enough for the processor's cache.
+    """
+    n_rows = n_rows if rows is None else len(rows)
+    matrix = np.empty((n_rows, len(numbers) + len(parts)))
+    for first in range(0, n_rows, GATHERED_ROWS):
+        some = slice(first, first + GATHERED_ROWS)
+        chosen = some if rows is None else rows[some]
+        for position, number in enumerate(numbers):
+            matrix[some, position] = number[chosen]
+        for position, part in enumerate(parts, start=len(numbers)):
+            matrix[some, position] = part[some]
+        np.clip(matrix[some], -MAX_INPUT, MAX_INPUT, out=matrix[some])
+    return matrix
 
 
 def _date_parts(dates: pd.Series[Any]) -> list[NDArray[np.float64]]:
@@ -480,9 +528,10 @@ def _finish(blocks: Blocks) -> Blocks:
     """Returns the blocks in the types that networks take, without infinity."""
     finished: Blocks = {}
     if NUMERIC in blocks:
-        finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT).astype(np.float32)
+        numbers = np.empty(blocks[NUMERIC].shape, np.float32)
+        finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT, out=numbers, casting="same_kind")
     if CATEGORICAL in blocks:
-        finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64)
+        finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64, copy=False)
     return finished
 
 

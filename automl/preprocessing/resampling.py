@@ -7,15 +7,18 @@ or the smallest (where rows go) that is closed; 0 changes nothing, 1 makes all c
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from imblearn.over_sampling import SMOTE, SMOTEN, SMOTENC, RandomOverSampler
-from imblearn.under_sampling import RandomUnderSampler
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from automl.components import register
 from automl.values import Task
+
+if TYPE_CHECKING:  # imported where it is used: no prediction needs it, and it takes a while
+    from imblearn.over_sampling import SMOTE, SMOTEN, SMOTENC, RandomOverSampler
+    from imblearn.under_sampling import RandomUnderSampler
 
 #: Under-sampling leaves a class this many rows, or a class with one row would leave one of every other.
 MIN_CLASS_ROWS = 10
@@ -24,12 +27,16 @@ MIN_CLASS_ROWS = 10
 @register("resampling", "picks_rows")
 def random_over(task: Task, *, strength: float = 1.0) -> RandomOverSampler:
     """Repeats random rows of the smaller classes."""
+    from imblearn.over_sampling import RandomOverSampler
+
     return RandomOverSampler(sampling_strategy=partial(grown, strength=strength))
 
 
 @register("resampling", "picks_rows")
 def random_under(task: Task, *, strength: float = 1.0) -> RandomUnderSampler:
     """Leaves out random rows of the larger classes, none of which is cut below 10 rows."""
+    from imblearn.under_sampling import RandomUnderSampler
+
     return RandomUnderSampler(sampling_strategy=partial(shrunk, strength=strength))
 
 
@@ -118,6 +125,8 @@ class Synthesiser(BaseEstimator):  # type: ignore[misc]
         return np.vstack(rows), np.concatenate(labels)
 
     def _sampler(self, n_columns: int) -> SMOTE | SMOTEN | SMOTENC:
+        from imblearn.over_sampling import SMOTE, SMOTEN, SMOTENC
+
         if not self.categorical_features:
             return SMOTE()
         if len(self.categorical_features) == n_columns:

@@ -29,7 +29,7 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 from automl.components import STAGES, catalogue
 from automl.errors import RefusedError
 from automl.preprocessing.encoding import Levels, TargetMeans, TextDirections
-from automl.preprocessing.imputation import CentroidImputer, EmptyColumns, RowDropper, SampledImputer
+from automl.preprocessing.imputation import CentroidImputer, ColumnImputer, EmptyColumns, RowDropper, SampledImputer
 from automl.preprocessing.reduction import CappedSVD
 from automl.preprocessing.scaling import CoarseQuantiles, SpreadScaler
 from automl.preprocessing.selection import BestColumns
@@ -49,7 +49,16 @@ ALLOWED_TYPES = frozenset(
         Pipeline,  # calls its steps, which are of these types themselves
         KFold,  # how a target encoder was cross-fitted; without use after that
         # ours: the same, around the ones above
-        *(EmptyColumns, RowDropper, SampledImputer, CentroidImputer, Levels, TargetMeans, TextDirections),
+        *(
+            EmptyColumns,
+            ColumnImputer,
+            RowDropper,
+            SampledImputer,
+            CentroidImputer,
+            Levels,
+            TargetMeans,
+            TextDirections,
+        ),
         *(CoarseQuantiles, SpreadScaler, BestColumns, CappedSVD),
     )
 ) | {"sklearn.impute._iterative._ImputerTriplet"}  # private: a named tuple of two index arrays and an estimator

@@ -102,7 +102,9 @@ class TestFiles:
 
     def test_unreadable(self, source, tmp_path, monkeypatch):
         (tmp_path / "x").write_text("a\n1\n")
-        monkeypatch.setattr("automl.data.sources._file", lambda *_: _raise(PermissionError(13, "Permission denied")))
+        monkeypatch.setattr(
+            "automl.data.sources.existing_file", lambda *_: _raise(PermissionError(13, "Permission denied"))
+        )
         text = message(DataError, source, {"path": "x"}, tmp_path)
         assert text.startswith(f"{source} x: cannot be read: Permission denied. Check that")
 

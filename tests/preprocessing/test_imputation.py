@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.impute import SimpleImputer
 
 from automl.components import catalogue
 from automl.errors import DataError
 from automl.preprocessing import imputation
-from automl.preprocessing.imputation import MIN_ROWS_A_DONOR, CentroidImputer, RowDropper, SampledImputer
+from automl.preprocessing.imputation import (
+    MIN_ROWS_A_DONOR,
+    CentroidImputer,
+    ColumnImputer,
+    EmptyColumns,
+    RowDropper,
+    SampledImputer,
+)
 from automl.values import Choice, Task
 
 NAN = np.nan
@@ -21,6 +29,22 @@ def test_one_value_a_column(name: str, params: dict[str, float], filled: float) 
     imputer = catalogue("imputation").build(Choice(name, params), Task.BINARY).fit(X)
     out = imputer.transform([[NAN, NAN]])
     assert out[0, 1] == filled
+
+
+@pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent", "constant"])
+@pytest.mark.parametrize("n_rows", [6, 301, 600])
+def test_columns_one_by_one_are_filled_as_scikit_learn_fills_the_table(strategy: str, n_rows: int) -> None:
+    table = np.round(rows_with_holes(n_rows), 1)
+    fill = {"fill_value": 3.0} if strategy == "constant" else {}
+    reference = SimpleImputer(strategy=strategy, add_indicator=True, **fill).fit(table)
+    imputer = ColumnImputer(strategy=strategy, add_indicator=True, **fill).fit(table)
+    np.testing.assert_allclose(imputer.transform(table), reference.transform(table), rtol=1e-14)
+
+
+def test_a_complete_table_is_not_copied() -> None:
+    table = np.arange(12.0).reshape(4, 3)
+    for step in (EmptyColumns(), ColumnImputer(strategy="median")):
+        assert step.fit_transform(table) is table
 
 
 @pytest.mark.parametrize("name", [name for name in catalogue("imputation").names() if name != "drop_rows"])

@@ -379,3 +379,19 @@ def test_each_option_works_in_regression() -> None:
             train, values = preprocessing.fit_resample(frame(120), y)
             assert all(len(block) == len(values) for block in train.values())
             assert preprocessing.transform(frame(5)).keys() == train.keys()
+
+
+@pytest.mark.parametrize("gathered", [7, 4096])
+def test_rows_named_by_position_are_rows_cut_out(gathered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, y = frame(160), target(160)
+    monkeypatch.setattr("automl.preprocessing.preprocessing.GATHERED_ROWS", gathered)
+    named, cut = (Preprocessing([], schema(CLASSIFICATION, *KINDS), seed=0) for _ in range(2))
+    shuffled = np.random.default_rng(0).permutation(VAL)
+    for found, expected in (
+        (named.fit_resample(table, y, TRAIN)[0], cut.fit_resample(table.iloc[TRAIN], y[TRAIN])[0]),
+        (named.transform(table, shuffled), cut.transform(table.iloc[shuffled])),
+        (named.transform(table, VAL[:0]), cut.transform(table.iloc[:0])),
+    ):
+        assert found.keys() == expected.keys()
+        for name in found:
+            np.testing.assert_array_equal(found[name], expected[name])

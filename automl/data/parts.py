@@ -1,0 +1,258 @@
+"""Tables part by part, for predicting on more rows than fit into memory.
+
+Rows and values are those that `sources.read` gives. What makes that hard are types: a reader that sees a part only
+takes `007` for a number where a later part holds words, and numbers for whole ones where a later part lacks some. So
+a file whose types are guessed is looked at whole first, and each part is read by what the whole is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from automl.data import sources
+from automl.values import ColumnKind, Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Parts = Iterator[pd.DataFrame]
+
+_MISSING, _NATURAL = "missing", "natural"
+
+
+def read(
+    source: str, params: Mapping[str, Any], base: Path, schema: Schema, n_rows: int
+) -> Generator[pd.DataFrame, None, None]:
+    """Yields the table that a source gives in parts of at most `n_rows` rows, at least one part.
+
+    A source that cannot be read in parts gives one part, however large.
+
+    Args:
+        source: Name of a registered source.
+        params: Its parameters, as in `data.params` of a study.
+        base: Folder that relative paths start from.
+        schema: The columns that are wanted; in the others types may differ from part to part.
+        n_rows: Rows a part.
+
+    Raises:
+        ConfigError: There is no such source, or it does not take these parameters.
+        DataError: The table cannot be read, or is empty.
+    """
+    sources.check_params(source, params)
+    where = sources.describe(source, params)
+    n_parts = 0
+    if source in _READERS:
+        with sources.readable(source, params):
+            for part in _READERS[source](base, schema, n_rows, **params):
+                sources.refuse_repeated_names(list(part.columns), where)
+                if not part.empty:
+                    n_parts += 1
+                    yield sources.numbered(part)
+    if n_parts == 0:  # a source without parts, or a table without rows, of which it tells what is wrong
+        yield sources.read(source, params, base)
+
+
+# --- text, whose types are guessed -------------------------------------------------------------------------------
+
+
+def _csv(base: Path, schema: Schema, n_rows: int, **params: Any) -> Parts:
+    file, options = sources.csv_options(base, **params)
+    options["chunksize"] = n_rows
+    used = {column.name for column in schema.used}
+    try:
+        with pd.read_csv(file, **options, usecols=used.__contains__) as parts:
+            agreed = _agreed(parts, mixed="str")
+        words = {name: kind for name, kind in agreed.items() if kind == "str"}
+        # Not read as float64, but made so: of large whole numbers a reader of fractions keeps other digits.
+        numbers = {name: kind for name, kind in agreed.items() if kind != "str"}
+        with pd.read_csv(file, **options, dtype=words) as parts:
+            for part in parts:
+                yield part.astype(numbers)
+    except pd.errors.ParserError as error:
+        raise sources.not_a("csv", file, error) from error
+
+
+def _jsonl(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+    file = sources.existing_file(base, path)
+    names: dict[str, None] = {}
+
+    def parts() -> Parts:
+        for records in _batched(sources.records(file), n_rows):
+            names.update(dict.fromkeys(chain.from_iterable(records)))
+            yield pd.DataFrame(records, columns=list(names))
+
+    agreed = _agreed(parts(), mixed="object")
+    for records in _batched(sources.records(file), n_rows):
+        given = {
+            # As they were written: pandas would make one number type of a part that holds 1 and 2.5.
+            name: pd.Series([record.get(name) for record in records], dtype=object)
+            for name, kind in agreed.items()
+            if kind == "object"
+        }
+        frame = pd.DataFrame(records, columns=list(names)).assign(**given)
+        yield frame.astype({name: kind for name, kind in agreed.items() if kind != "object"})
+
+
+def _batched(records: Iterator[dict[str, Any]], n_rows: int) -> Iterator[list[dict[str, Any]]]:
+    while batch := list(islice(records, n_rows)):
+        yield batch
+
+
+def _agreed(parts: Iterable[pd.DataFrame], mixed: str) -> dict[str, str]:
+    """Returns the type that a column has over the whole file, where a part by itself may have another.
+
+    Args:
+        parts: As pandas reads each by itself.
+        mixed: What pandas makes of a column that is not of one kind.
+    """
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for part in parts:
+        for name, column in part.items():
+            missing = column.isna()
+            seen[str(name)] |= {_MISSING} if missing.any() else set()
+            seen[str(name)] |= set() if missing.all() else {_kind(column)}
+    agreed = {}
+    for name, found in seen.items():
+        kinds = found - {_MISSING}
+        if kinds <= {_NATURAL, "int64", "float64"}:
+            if not found <= {_NATURAL, "int64"}:
+                agreed[name] = "float64"
+        elif not (kinds <= {"bool", "object"} or kinds == {"str"} or found <= {_NATURAL, "uint64"}):
+            agreed[name] = mixed
+    return agreed
+
+
+def _kind(column: pd.Series[Any]) -> str:
+    # Numbers above those of int64 make a column of uint64, and one of words if there are negative ones as well.
+    kind = str(column.dtype)
+    return _NATURAL if kind == "int64" and column.min() >= 0 else kind
+
+
+# --- Arrow and parquet, which know their types -------------------------------------------------------------------
+
+
+def _parquet(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+    import pyarrow.parquet as pq
+
+    place = sources.existing(base, path)
+    files = [sources.existing_file(base, path)] if place.is_file() else _files(place)
+    if not files:
+        return
+
+    def batches(**options: Any) -> Iterator[pa.RecordBatch]:
+        for file in files:
+            # Buffered by itself, so that a row group, which may be the whole table, is never in memory whole.
+            with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as opened:
+                yield from opened.iter_batches(n_rows, **options)
+
+    with _explained("parquet", place):
+        arrow_schema = pq.read_schema(files[0])
+        sources.refuse_repeated_names(arrow_schema.names, str(place))
+        if _numbers_rows(arrow_schema):
+            return
+        wide = _wide(arrow_schema, schema)
+        lacking = _lacking(batches(columns=wide), wide) if wide else set()
+        yield from _frames(batches(), n_rows, lacking)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Returns the parquet files of a folder in their order; none where they are more than one table cut up."""
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    if not any(file.suffix in (".parquet", ".pq") for file in folder.rglob("*")):
+        return []
+    with _explained("parquet", folder):
+        found = ds.dataset(folder, format="parquet", partitioning="hive")
+        files = [Path(file) for file in found.files]
+        return files if all(pq.read_schema(file).equals(found.schema) for file in files) else []
+
+
+def _arrow(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+    import pyarrow as pa
+
+    file = sources.existing_file(base, path)
+    with _explained("Arrow", file), pa.memory_map(str(file)) as buffer:
+
+        def opened() -> Any:
+            buffer.seek(0)
+            try:
+                return pa.ipc.open_file(buffer)
+            except pa.ArrowInvalid:
+                buffer.seek(0)
+                return pa.ipc.open_stream(buffer)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            reader = opened()
+            if hasattr(reader, "get_batch"):
+                yield from (reader.get_batch(position) for position in range(reader.num_record_batches))
+            else:
+                yield from reader
+
+        arrow_schema = opened().schema
+        if _numbers_rows(arrow_schema):
+            return
+        wide = _wide(arrow_schema, schema)
+        yield from _frames(batches(), n_rows, _lacking(batches(), wide) if wide else set())
+
+
+def _frames(batches: Iterable[pa.RecordBatch], n_rows: int, lacking: set[str]) -> Parts:
+    """Yields frames of at most `n_rows` rows from batches of any size; `lacking` as of `_lacking`."""
+    import pyarrow as pa
+
+    def frame() -> pd.DataFrame:
+        made: pd.DataFrame = pa.Table.from_batches(waiting).to_pandas(split_blocks=True)
+        return made.astype(dict.fromkeys(lacking, "float64"))
+
+    waiting: list[pa.RecordBatch] = []
+    n_waiting = 0
+    for batch in batches:
+        for first in range(0, batch.num_rows, n_rows):
+            piece = batch.slice(first, n_rows)
+            if n_waiting + piece.num_rows > n_rows:
+                yield frame()
+                waiting, n_waiting = [], 0
+            waiting.append(piece)
+            n_waiting += piece.num_rows
+    if waiting:
+        yield frame()
+
+
+def _numbers_rows(arrow_schema: pa.Schema) -> bool:
+    """Returns whether rows are numbered by a named range, which is a column in no batch."""
+    metadata = arrow_schema.pandas_metadata or {}
+    return any(isinstance(index, dict) and index.get("name") for index in metadata.get("index_columns", ()))
+
+
+def _wide(arrow_schema: pa.Schema, schema: Schema) -> list[str]:
+    """Returns the columns of whole numbers that are read as words and that float64 may not hold to the last digit."""
+    import pyarrow as pa
+
+    words = {column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC}
+    wide = (pa.int64(), pa.uint64())
+    return [field.name for field in arrow_schema if field.name in words and field.type in wide]
+
+
+def _lacking(batches: Iterable[pa.RecordBatch], names: list[str]) -> set[str]:
+    """Returns the columns of whole numbers in which one is missing anywhere: pandas makes float64 of these."""
+    return {name for batch in batches for name in names if batch.column(name).null_count}
+
+
+@contextmanager
+def _explained(form: str, place: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise sources.not_a(form, place, error) from error
+
+
+_READERS: Mapping[str, Callable[..., Parts]] = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet, "arrow": _arrow}
