@@ -39,6 +39,8 @@ class Bounded(BaseSampler):
 
     Args:
         of: The sampler that proposes.
+        n_best: Trials of the best that it sees.
+        n_latest: And of the latest.
     """
 
     def __init__(self, of: BaseSampler, n_best: int = N_BEST, n_latest: int = N_LATEST) -> None:

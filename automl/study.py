@@ -94,20 +94,11 @@ def run_study(
         NoTrialSucceeded: With the reasons, grouped.
     """
     with _handled(signal.SIGTERM, _terminate):
-        return _run_somewhere(spec, base, options, watcher, render)
-
-
-def _run_somewhere(
-    spec: StudySpec,
-    base: Path,
-    options: RunOptions,
-    watcher: StudyWatcher,
-    render: Callable[[StudyResult, Prepared], str],
-) -> StudyResult:
-    if options.dry_run:
+        if not options.dry_run:
+            tracker = MlflowTracker(options.tracking_uri)
+            return _run(spec, base, study_folder(spec.name), tracker, options, watcher, render)
         with tempfile.TemporaryDirectory(prefix="automl-dry-run-") as scratch:
             return _run(spec, base, StudyFolder(Path(scratch) / spec.name), MemoryTracker(), options, watcher, render)
-    return _run(spec, base, study_folder(spec.name), MlflowTracker(options.tracking_uri), options, watcher, render)
 
 
 def _run(

@@ -243,3 +243,21 @@ def test_a_process_ends_when_its_caller_is_killed(run: ModuleType, tmp_path: Pat
     caller.wait()
     caller.stdout.close()
     assert gone(pid)
+
+
+START_AND_END = """
+import sys
+from automl import isolation
+isolation.warm_up()
+isolation.warm_up()
+print(isolation._server_pid())
+"""
+
+
+def test_a_process_that_ends_takes_its_fork_server_along() -> None:
+    done = subprocess.run([sys.executable, "-c", START_AND_END], capture_output=True, text=True, check=True)
+    server = int(done.stdout)
+    until = time.monotonic() + 2  # its imports alone take longer
+    while psutil.pid_exists(server) and psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until, "the fork server goes on"
+        time.sleep(0.05)

@@ -159,16 +159,12 @@ class Preprocessing:
         """
         return list(_problems(stages, schema, where))
 
-    def fit_resample(
-        self, features: pd.DataFrame, target: NDArray[Any], rows: NDArray[np.int64] | None = None
-    ) -> tuple[Blocks, NDArray[Any]]:
+    def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
 
         Args:
-            features: Canonical frame; (rows, columns).
-            target: Class positions (int64) or values (float64), one for each row of `features`.
-            rows: Positions of the training rows where `features` holds others as well; nothing is seen of the others.
-                To cut them out before would cost a copy of the table.
+            features: Canonical frame of the training rows and of no others; (rows, columns).
+            target: Class positions (int64) or values (float64); (rows,).
 
         Returns:
             Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`; and
@@ -177,7 +173,7 @@ class Preprocessing:
         Raises:
             DataError: No row or no column is left to learn from.
         """
-        walked = self._walk(features, target, rows, None, None)
+        walked = self._walk(features, target, None, None, None)
         return _finish(walked.train), walked.target
 
     def fit_fold(
@@ -188,7 +184,8 @@ class Preprocessing:
         The same as `fit_resample` of the one and `transform` of the others, bit for bit, with or without a cache.
 
         Args:
-            features: Canonical frame; (rows, columns).
+            features: Canonical frame of the fold's rows and others, of which nothing is seen (to cut the rows out
+                before would cost a copy of the table); (rows, columns).
             target: Class positions (int64) or values (float64); (rows,).
             cache: Of these rows and this fold: the longest fitted beginning in it is where this begins.
 

@@ -120,8 +120,8 @@ class MlflowTracker:
                 made = self._client.create_run(
                     experiment_id, start.started_ms, _run_tags(start, parent_run_id), clean_text(start.name, 250)
                 )
-                # A request that timed out may have been carried out, and was repeated by MLflow's client.
-                runs = self._runs(experiment_id, start.key) if self.tracking_uri.startswith("http") else [made]
+                # A request to a server that timed out may have been carried out, and was repeated by MLflow's client.
+                runs = [made] if self._is_database else self._runs(experiment_id, start.key)
             else:
                 self.log(runs[0].info.run_id, tags=start.tags)
             run, *doubles = runs
@@ -323,6 +323,13 @@ class MlflowTracker:
         if not any((one["name"], int(one["version"])) == (model, version) for one in known):
             known.append({"name": model, "version": version})
             self._client.set_logged_model_tags(model_id, {tag: json.dumps(known)})
+
+    @property
+    def _is_database(self) -> bool:
+        """Whether there is no server in between."""
+        from mlflow.store.db.db_types import DATABASE_ENGINES
+
+        return self.tracking_uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
 
     # --- the seam ----------------------------------------------------------------------------------------------
 

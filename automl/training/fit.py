@@ -90,8 +90,9 @@ def fit(
         n_steps = settings.max_epochs * len(train)
         prepared = fabric.setup_module(network)
         module = SupervisedModule(prepared, loss, configuration.optimizer, configuration.schedule, n_steps)
-        loop = _Loop(fabric, module, train, val, math.inf if stop_at is None else stop_at)
-        watch = _Watch(data, metric, settings.patience, network, report, loop.deadline)
+        deadline = math.inf if stop_at is None else stop_at
+        loop = _Loop(fabric, module, train, val, deadline)
+        watch = _Watch(data, metric, settings.patience, network, report, deadline)
         for _ in range(settings.max_epochs):
             if watch.after_epoch(loop.epoch()):
                 break
@@ -130,7 +131,7 @@ class _Loop:
         self._schedule: Any = configured["lr_scheduler"]
         self._train = train
         self._val = val
-        self.deadline = deadline
+        self._deadline = deadline
 
     def epoch(self) -> _Epoch:
         """Returns what one epoch gave; past the deadline it ends with the next step."""
@@ -154,7 +155,7 @@ class _Loop:
             if self._schedule["interval"] == "step":
                 self._schedule["scheduler"].step()
             train_losses.append(loss.detach())  # to read the number here would make an accelerator wait
-            if time.monotonic() >= self.deadline:
+            if time.monotonic() >= self._deadline:
                 break
         return float(torch.stack(train_losses).mean())
 

@@ -36,6 +36,7 @@ def test_run_from_a_file(finished: Any) -> None:
     assert {"number", "run_id", "configuration"} <= set(best)
     assert best["configuration"]["network"] == "mlp"
     assert [reference["name"] for reference in document["references"]] == ["dummy", "linear", "boosting"]
+    assert not (finished.path / ".automl/studies/small/cache").exists()  # it is for one launch
 
 
 def test_what_mlflow_holds(finished: Any) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from automl.components import STAGES, catalogue
 from automl.errors import ConfigError, DataError
 from automl.preprocessing.preprocessing import Preprocessing
-from automl.values import Choice, Column, ColumnKind, Schema, Step, Target, Task
+from automl.values import Choice, Column, ColumnKind, Fold, Schema, Step, Target, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
 TRAIN, VAL = np.arange(0, 160, 2), np.arange(1, 160, 2)
@@ -388,7 +388,7 @@ def test_rows_named_by_position_are_rows_cut_out(gathered: int, monkeypatch: pyt
     named, cut = (Preprocessing([], schema(CLASSIFICATION, *KINDS), seed=0) for _ in range(2))
     shuffled = np.random.default_rng(0).permutation(VAL)
     for found, expected in (
-        (named.fit_resample(table, y, TRAIN)[0], cut.fit_resample(table.iloc[TRAIN], y[TRAIN])[0]),
+        (named.fit_fold(table, y, Fold(TRAIN, VAL))[0].inputs, cut.fit_resample(table.iloc[TRAIN], y[TRAIN])[0]),
         (named.transform(table, shuffled), cut.transform(table.iloc[shuffled])),
         (named.transform(table, VAL[:0]), cut.transform(table.iloc[:0])),
     ):

@@ -298,3 +298,18 @@ def test_a_plain_server_in_the_folder_shows_what_was_tracked_without_it(
         assert manifest.verify(over_http.download("models:/churn/1", tmp_path / "copy")) == manifest.verify(
             model_folder
         )
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_database"),
+    [
+        ("sqlite:////tmp/mlflow.db", True),
+        ("postgresql+psycopg://host/db", True),
+        ("http://127.0.0.1:5000", False),
+        ("https://host", False),
+        ("databricks", False),
+        ("databricks://profile", False),
+    ],
+)
+def test_only_a_database_is_written_to_without_a_server_in_between(uri: str, is_database: bool) -> None:
+    assert MlflowTracker(uri)._is_database is is_database
