@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,9 @@ def finalise(task: FinalTask) -> ShippedModel:
     plugins.load(task.plugins)
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target.task)
-    features, target = storage.load_part(task.data, "search")
+    search = storage.open_part(task.data, "search")
     folds = storage.load_folds(task.data)
-    y_val = [target[fold.val] for fold in folds]
+    y_val = [search.target[fold.val] for fold in folds]
     predictions = [by_fold(np.load(folder / "validation.npy"), folds) for _, folder in task.candidates]
     chosen = select(predictions, y_val, metric) if task.ensemble else {0: 1.0}
     members = sorted(chosen.items(), key=lambda item: -item[1])
@@ -40,13 +41,16 @@ def finalise(task: FinalTask) -> ShippedModel:
     blended = [np.sum([weight * predictions[i][fold] for i, weight in members], axis=0) for fold in range(len(folds))]
     test: dict[str, float] = {}
     reference_scores: dict[str, float] = {}
-    X_test, y_test = storage.load_part(task.data, "test")
+    unseen = storage.open_part(task.data, "test")
+    y_test = unseen.target
     if len(y_test):
-        test = metrics.score_all(schema.target.task, y_test, predictor.predictions(X_test))
+        test = metrics.score_all(schema.target.task, y_test, unseen.predict(predictor.predictions))
         for name in task.references:
             # On all search rows, once: quicker than once a fold, and if it favours anybody, then the reference.
+            features, target, _ = search.sample()
             model = references.fit(name, schema, features, target, task.seed)
-            reference_scores[name] = metrics.score(metric, y_test, references.predict(model, schema, X_test))
+            predicted = unseen.predict(partial(references.predict, model, schema))
+            reference_scores[name] = metrics.score(metric, y_test, predicted)
     return ShippedModel(
         members=tuple((task.candidates[i][0], weight) for i, weight in members),
         validation=metrics.score_folds(metric, y_val, blended),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from automl import metrics, plugins, search_space
+from automl import memory, metrics, plugins, search_space
 from automl.components import CATALOGUES
-from automl.data import sources, storage
+from automl.data import out_of_core, sources, storage
 from automl.data.dataset import make_dataset
+from automl.data.out_of_core import Survey
 from automl.data.splits import split
 from automl.errors import AutomlError, ConfigError, DataError, Problem
 from automl.preprocessing.preprocessing import Preprocessing
@@ -38,12 +40,17 @@ def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tupl
         ConfigError, DataError: With everything that is wrong, all at once.
     """
     plugins.load(plugin_names)
-    prepared, dataset, splits = _resolve(spec, base)
-    if folder.prepared.is_file():
-        stored = Prepared.from_json(read_json(folder.prepared))
+    stored = Prepared.from_json(read_json(folder.prepared)) if folder.prepared.is_file() else None
+    prepared, table, splits = _resolve(spec, base, stored)
+    if stored is not None:
         _check_same_data(stored, prepared, spec.name)
         prepared = replace(prepared, key=stored.key)
-    storage.store(dataset, splits, folder.data)
+    if isinstance(table, Survey):
+        storage.store(
+            table.dataset, splits, folder.data, frames=table.frames(), n_shards=prepared.n_shards, seed=spec.seed
+        )
+    else:
+        storage.store(table, splits, folder.data)
     write_json(folder.prepared, prepared.to_json())
     write_json(folder.spec, spec.model_dump(mode="json"))
     return prepared
@@ -66,7 +73,8 @@ def _check_same_data(stored: Prepared, found: Prepared, name: str) -> None:
         )
 
 
-def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
+def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tuple[Prepared, Dataset | Survey, Splits]:
+    """Returns what a study works on, its table and its splits; `stored` is what it worked on before."""
     problems: list[Problem] = []
     space, where = None, spec.search_space
     if spec.search_space != "auto":  # a wrong space is told together with wrong data
@@ -76,15 +84,16 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
             problems += space.check(CATALOGUES, where=where)
         except ConfigError as error:
             problems += error.problems
-    dataset = None
+    table = dataset = None
     try:
-        dataset = _read(spec, base)
+        table = _read(spec, base, stored)
+        dataset = table.dataset if isinstance(table, Survey) else table
         metric_name = metrics.default_metric(dataset.schema.target.task).name
         if spec.objective != "auto":
             metric_name = metrics.metric(spec.objective, dataset.schema.target.task).name
     except AutomlError as error:
         problems += error.problems
-    if problems or dataset is None:
+    if problems or table is None or dataset is None:
         raise (DataError if dataset is None and space is not None else ConfigError)(problems)
     schema = dataset.schema
     if space is None:
@@ -100,6 +109,9 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
         raise ConfigError(problems)
     splits = _split(spec, dataset)
     metric = metrics.metric(metric_name, schema.target.task)
+    n_shards = 1
+    if isinstance(table, Survey):
+        n_shards = stored.n_shards if stored else table.n_shards(memory.available())
     prepared = Prepared(
         schema=schema,
         objective=metric.name,
@@ -117,9 +129,10 @@ def _resolve(spec: StudySpec, base: Path) -> tuple[Prepared, Dataset, Splits]:
         n_val=len(splits.folds[0].val),
         n_test=len(splits.test),
         n_folds=len(splits.folds),
+        n_shards=n_shards,
         notes=(*dataset.notes, *space_notes),
     )
-    return prepared, dataset, splits
+    return prepared, table, splits
 
 
 def _check_losses(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
@@ -138,19 +151,25 @@ def _check_losses(space: SearchSpace, schema: Schema, where: str) -> list[Proble
     ]
 
 
-def _read(spec: StudySpec, base: Path) -> Dataset:
-    frame = sources.read(spec.data.source, spec.data.params, base)
-    column = spec.validation.column
-    return make_dataset(
-        frame,
-        target=spec.data.target,
-        task=spec.task,
-        name=spec.name,
-        source=sources.describe(spec.data.source, spec.data.params),
-        positive=spec.data.positive,
-        kinds=spec.data.kinds,
-        split_columns=[column] if column else [],
-    )
+def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Survey:
+    data, column = spec.data, spec.validation.column
+    described: dict[str, Any] = {
+        "target": data.target,
+        "task": spec.task,
+        "name": spec.name,
+        "positive": data.positive,
+        "kinds": data.kinds,
+        "split_columns": [column] if column else [],
+    }
+    wanted = data.out_of_core
+    if wanted == "auto" and stored is not None:  # what memory is free now changes nothing in a study that goes on
+        wanted = stored.n_shards > 1
+    if wanted == "auto":
+        wanted = out_of_core.needed(data.source, data.params, base, memory.available())
+    if wanted:
+        return out_of_core.survey(data.source, data.params, base, seed=spec.seed, **described)
+    frame = sources.read(data.source, data.params, base)
+    return make_dataset(frame, source=sources.describe(data.source, data.params), **described)
 
 
 def _split(spec: StudySpec, dataset: Dataset) -> Splits:

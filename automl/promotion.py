@@ -21,6 +21,7 @@ import pandas as pd
 
 from automl import manifest, metrics
 from automl.data import storage
+from automl.data.storage import StoredPart
 from automl.errors import AutomlError, ConfigError, Problem, RefusedError, TrackingError
 from automl.predictor import Predictor
 from automl.study_folder import StudyFolder, read_json, write_json
@@ -150,9 +151,9 @@ def _gates(
     found = manifest.verify(logged)
     gates = [Gate("hashes match", found == digest, f"MLflow holds manifest {found[:12]}, the study {digest[:12]}")]
     candidate = Predictor.load(logged)
-    rows, target = storage.load_part(folder.data, "test" if document["test"] is not None else "search")
-    gates.append(_clean_process(logged, candidate, rows.iloc[:CLEAN_ROWS], scratch))
-    better = _better(candidate, rows, target, document, champion, registry, scratch, digest)
+    rows = storage.open_part(folder.data, "test" if document["test"] is not None else "search")
+    gates.append(_clean_process(logged, candidate, rows.shard(0).iloc[:CLEAN_ROWS], scratch))
+    better = _better(candidate, rows, document, champion, registry, scratch, digest)
     split = read_json(folder.prepared)["split_digest"]
     if champion is not None and champion.tags.get(SPLIT, split) != split:
         # Rows that test one study may have trained another; that can only hold a candidate back.
@@ -204,8 +205,7 @@ def _as_signed(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
 def _better(
     candidate: Predictor,
-    rows: pd.DataFrame,
-    target: Any,
+    rows: StoredPart,
     document: dict[str, Any],
     champion: ModelVersion | None,
     registry: Registry,
@@ -226,10 +226,10 @@ def _better(
         present = Predictor.load(registry.download(champion.uri, scratch / "champion"))
         if present.schema.target != candidate.schema.target:
             return Gate(name, False, f"version {champion.version} predicts another target")
-        old = metrics.score(metric, target, present.predictions(rows))
+        old = metrics.score(metric, rows.target, rows.predict(present.predictions))
     except AutomlError as error:
         return Gate(name, False, f"version {champion.version} cannot be compared: {error}")
-    new = metrics.score(metric, target, candidate.predictions(rows))
+    new = metrics.score(metric, rows.target, rows.predict(candidate.predictions))
     scores = f"candidate {new:.5g}, champion (version {champion.version}) {old:.5g}"
-    found = f"{metric.name} on {len(rows):,} test rows: {scores}"
+    found = f"{metric.name} on {len(rows.target):,} test rows: {scores}"
     return Gate(name, metric.better(new, old), found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,14 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int) -
     """
     started = time.monotonic()
     schema = storage.load_schema(data)
-    features, target = storage.load_part(data, "search")
+    table = storage.open_part(data, "search")
     folds = storage.load_folds(data)
-    predictions = [
-        predict(fit(name, schema, features.iloc[f.train], target[f.train], seed), schema, features.iloc[f.val])
-        for f in folds
-    ]
-    scores = metrics.score_all_folds(schema.target.task, [target[f.val] for f in folds], predictions)
+    predictions = []
+    for fold in folds:
+        features, target, _ = table.sample(fold.train)
+        model = fit(name, schema, features, target, seed)
+        predictions.append(table.predict(partial(predict, model, schema), fold.val))
+    scores = metrics.score_all_folds(schema.target.task, [table.target[fold.val] for fold in folds], predictions)
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / "validation.npy", np.concatenate(predictions))
     return Scored(scores[objective], scores, seconds=time.monotonic() - started)

@@ -27,6 +27,7 @@ class Prepared:
         space: The search space without choices that cannot matter on this data.
         starts: Optuna parameters of the first trials, the defaults before all.
         base: The folder that paths in the study are relative to.
+        n_shards: Files that the search part lies in; more than one where the table does not fit into memory.
         notes: Sentences a person should read once: columns left out, choices dropped.
     """
 
@@ -47,6 +48,7 @@ class Prepared:
     n_test: int
     n_folds: int
     notes: tuple[str, ...]
+    n_shards: int = 1
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("schema", "space")}

@@ -87,6 +87,9 @@ class DataSpec(_Strict):
     target: str
     positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
+    out_of_core: Literal["auto", True, False] = Field(
+        "auto", description="Keep the table on disk and read it shard by shard; auto: when it does not fit into memory."
+    )
 
 
 #: Below so many search rows, a fifth of them ranks trials by chance.

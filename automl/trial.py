@@ -51,14 +51,14 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
     started = time.monotonic()
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target.task)
-    features, target = storage.load_part(task.data, "search")
+    table = storage.open_part(task.data, "search")
     members: list[Member] = []
     predictions: list[NDArray[Any]] = []
     n_epochs, seen = 0, dict[str, None]()
     folds = storage.load_folds(task.data)
     for number, fold in enumerate(folds):
         cache = None if task.cache is None else PrefixCache(task.cache, f"{task.rows} {number}")
-        data, preprocessing = prepare(task.configuration, schema, features, target, fold, task.seed, cache)
+        data, preprocessing = _prepare(task.configuration, schema, table, fold, task.seed, cache)
         fitted = fit(
             task.configuration,
             data,
@@ -72,7 +72,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
         predictions.append(fitted.predictions)
         n_epochs += fitted.n_epochs
         seen.update(dict.fromkeys(preprocessing.notes))
-    scores = metrics.score_all_folds(schema.target.task, [target[fold.val] for fold in folds], predictions)
+    scores = metrics.score_all_folds(schema.target.task, [table.target[fold.val] for fold in folds], predictions)
     Predictor(schema, members).save(task.out / "model")
     np.save(task.out / "validation.npy", np.concatenate(predictions))
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
@@ -80,6 +80,22 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
 
 def _report_fold(report: Callable[[EpochReport], bool], fold: int, epoch: EpochReport) -> bool:
     return report(replace(epoch, fold=fold))
+
+
+def _prepare(
+    configuration: Configuration,
+    schema: Schema,
+    table: storage.StoredPart,
+    fold: Fold,
+    seed: int,
+    cache: PrefixCache | None,
+) -> tuple[PreparedData, Preprocessing]:
+    """Returns what `prepare` does, of a table that need not fit into memory."""
+    if table.is_whole:
+        return prepare(configuration, schema, table.shard(0), table.target, fold, seed, cache)
+    preprocessing = Preprocessing(configuration.preprocessing, schema, seed=seed)
+    train, val = preprocessing.fit_shards(table, fold)
+    return PreparedData(train, val, preprocessing.inputs, target_spec(schema, train.piece(0).target)), preprocessing
 
 
 def prepare(

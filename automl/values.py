@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,6 +165,37 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+class Shards(Protocol):
+    """Stored rows that need not fit into memory, numbered over all shards; each shard is a fair sample of them.
+
+    Attributes:
+        target: As of `Dataset`.
+        starts: Number of the first row of each shard, and the number of rows; (shards + 1,).
+    """
+
+    @property
+    def target(self) -> NDArray[Any]: ...
+
+    @property
+    def starts(self) -> NDArray[np.int64]: ...
+
+    def __len__(self) -> int:
+        """Returns the number of shards."""
+        ...
+
+    def shard(self, number: int) -> pd.DataFrame:
+        """Returns the features of one shard; (rows, columns)."""
+        ...
+
+    def within(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns which of the rows, given in ascending order, are in a shard, counted from its first."""
+        ...
+
+    def sample(self, rows: NDArray[np.int64]) -> tuple[pd.DataFrame, NDArray[Any], int]:
+        """Returns features and target of those of the rows that are in the first shards, and how many these are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fold:
     """Row positions within the search part; (n_train,) and (n_val,)."""
@@ -255,13 +286,37 @@ class Part:
     inputs: Mapping[str, NDArray[Any]]
     target: NDArray[Any]
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each of its pieces, of which there is one."""
+        return (len(self.target),)
+
+    def piece(self, number: int) -> Part:
+        """Returns itself."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedPart:
+    """One part of a fold that does not fit into memory; its pieces are made anew each time they are asked for.
+
+    Attributes:
+        target: As of `Part`, before rows are resampled.
+        sizes: Rows of each piece; where rows are resampled, about that many.
+        piece: Makes the piece of this number.
+    """
+
+    target: NDArray[Any]
+    sizes: tuple[int, ...]
+    piece: Callable[[int], Part]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
     """A fold after preprocessing. There is no test part here: that test is unseen is structure, not promise."""
 
-    train: Part
-    val: Part
+    train: Part | ShardedPart
+    val: Part | ShardedPart
     inputs: InputSpec
     target: TargetSpec
 

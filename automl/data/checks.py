@@ -16,13 +16,19 @@ _UNUSABLE = (list, tuple, dict, set, bytes, complex)
 
 
 def check(
-    frame: pd.DataFrame, *, target: str, split_columns: Sequence[str] = (), named_columns: Iterable[str] = ()
+    frame: pd.DataFrame,
+    *,
+    target: str,
+    values: pd.Series | None = None,
+    split_columns: Sequence[str] = (),
+    named_columns: Iterable[str] = (),
 ) -> None:
     """Checks a table, telling everything that is wrong with it at once.
 
     Args:
-        frame: Features, target and split columns.
+        frame: Features, target and split columns; or a sample of the rows.
         target: Column to predict.
+        values: All of this column, where `frame` is a sample.
         split_columns: Columns that steer the split and are no features.
         named_columns: Other columns that a study names.
 
@@ -32,7 +38,7 @@ def check(
     problems = list(_problems_of_names(frame))
     if not problems:  # the others need to tell columns apart
         problems = [
-            *_problems_of_target(frame, target),
+            *_problems_of_target(frame, target, values),
             *_problems_of_features(frame, target, split_columns),
             *_unknown(frame, [*split_columns, *named_columns]),
         ]
@@ -53,18 +59,18 @@ def _problems_of_names(frame: pd.DataFrame) -> Iterator[Problem]:
         yield Problem(f"several columns have the same name: {names}", remedy="Give each its own name.")
 
 
-def _problems_of_target(frame: pd.DataFrame, target: str) -> Iterator[Problem]:
+def _problems_of_target(frame: pd.DataFrame, target: str, values: pd.Series | None) -> Iterator[Problem]:
     if target not in frame.columns:
         yield Problem(f"there is no column `{target}` to predict", remedy=did_you_mean(target, list(frame.columns)))
         if len(frame) < MIN_ROWS:
             yield _too_few(len(frame), "")
         return
-    column = frame[target]
+    column = frame[target] if values is None else values
     n_rows = int(column.notna().sum())
-    if len(frame) >= MIN_ROWS and n_rows == 0:
+    if len(column) >= MIN_ROWS and n_rows == 0:
         yield Problem("every value is missing", f"`{target}`", "Choose another column to predict.")
     elif n_rows < MIN_ROWS:
-        yield _too_few(n_rows, f" in which `{target}` is not missing" if n_rows < len(frame) else "")
+        yield _too_few(n_rows, f" in which `{target}` is not missing" if n_rows < len(column) else "")
     unusable = _unusable(column)
     if unusable is not None or types.is_datetime64_any_dtype(column):
         found = unusable or "dates"

@@ -29,7 +29,7 @@ def infer_kind(column: pd.Series) -> ColumnKind:
     A column with one value and missing ones is no constant: what is missing may carry the information.
 
     Args:
-        column: Scalars without infinities, at least one row.
+        column: Scalars without infinities, at least one row; the index numbers the rows.
     """
     if column.nunique(dropna=False) <= 1:
         return ColumnKind.CONSTANT
@@ -66,8 +66,8 @@ def _identifies(numbers: pd.Series) -> bool:
     if not numbers.is_unique:
         return False
     # From 0 or 1 only: the years of a yearly table rise by one a row as well.
-    numbered = numbers.iloc[0] in (0, 1) and bool((np.diff(numbers.to_numpy(dtype="float64")) == 1).all())
-    return numbered or _ID_NAME.search(str(numbers.name)) is not None
+    lead = numbers.to_numpy(dtype="float64") - numbers.index.to_numpy()
+    return (lead[0] in (0, 1) and bool((lead == lead[0]).all())) or _ID_NAME.search(str(numbers.name)) is not None
 
 
 def _infer_kind_of_words(words: pd.Series) -> ColumnKind:

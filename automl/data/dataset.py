@@ -60,25 +60,14 @@ def make_dataset(
         ConfigError: There is no such task.
         DataError: Nothing can be learned from this table, or not this task.
     """
-    kinds = kinds or {}
+    kinds, frame = kinds or {}, frame.reset_index(drop=True)
     check(frame, target=target, split_columns=split_columns, named_columns=kinds)
     has_target = frame[target].notna().to_numpy()
-    rows = frame.loc[has_target].reset_index(drop=True)
-    notes = []
-    if not has_target.all():
-        notes.append(f"Rows left out, since they have no value of `{target}`: {int((~has_target).sum())}.")
-
-    goal, y, target_notes = _read_target(rows[target], task, positive, had_missing=not has_target.all())
-    feature_names = [column for column in rows.columns if column != target and column not in split_columns]
-    columns = tuple(_describe_column(rows[column], kinds.get(column)) for column in feature_names)
-    schema = Schema(columns, goal)
-    notes += [*target_notes, *_notes_of_columns(rows, schema, kinds)]
-    if not schema.used:
-        raise DataError(
-            "no column is left to predict from: all are constant or identify rows",
-            remedy="Set the kind of a column that is neither, such as `kinds: {code: categorical}`.",
-        )
-    features, changes = conform(rows[feature_names], schema)
+    rows = frame.loc[has_target]
+    goal, y, notes = read_target(frame[target], task, positive)
+    schema, column_notes = describe(rows.drop(columns=[target, *split_columns]), goal, kinds)
+    rows = rows.reset_index(drop=True)
+    features, changes = conform(rows[schema.names()], schema)
     return Dataset(
         features=features,
         target=y,
@@ -87,8 +76,28 @@ def make_dataset(
         name=name,
         source=source,
         extra=rows[list(split_columns)] if split_columns else None,
-        notes=(*notes, *changes),
+        notes=(*notes, *column_notes, *changes),
     )
+
+
+def describe(rows: pd.DataFrame, target: Target, kinds: Mapping[str, ColumnKind]) -> tuple[Schema, tuple[str, ...]]:
+    """Returns what the feature columns are, and notes on those that are left out.
+
+    Args:
+        rows: The feature columns, or a sample of their rows, indexed by the rows' positions in the table.
+        target: What is predicted.
+        kinds: Kinds of columns where the inferred one would be wrong.
+
+    Raises:
+        DataError: No column is left to predict from.
+    """
+    schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target)
+    if not schema.used:
+        raise DataError(
+            "no column is left to predict from: all are constant or identify rows",
+            remedy="Set the kind of a column that is neither, such as `kinds: {code: categorical}`.",
+        )
+    return schema, tuple(_notes_of_columns(rows, schema, kinds))
 
 
 def conform(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -266,10 +275,24 @@ def infer_task(target: pd.Series, *, had_missing: bool = False) -> Task:
     return Task.MULTICLASS if whole and close and few else Task.REGRESSION
 
 
-def _read_target(
+def read_target(column: pd.Series, task: str, positive: Scalar) -> tuple[Target, NDArray[Any], tuple[str, ...]]:
+    """Returns what is predicted, its encoded values where there are any (rows,), and notes; arguments as above.
+
+    Raises:
+        ConfigError: There is no such task.
+        DataError: The values are not for this task.
+    """
+    name = str(column.name)
+    values = column.dropna()
+    n_missing = len(column) - len(values)
+    left_out = [f"Rows left out, since they have no value of `{name}`: {n_missing}."] if n_missing else []
+    goal, y, notes = _encode_target(values.reset_index(drop=True), task, positive, had_missing=n_missing > 0)
+    return goal, y, (*left_out, *notes)
+
+
+def _encode_target(
     values: pd.Series, task: str, positive: Scalar, *, had_missing: bool
 ) -> tuple[Target, NDArray[Any], list[str]]:
-    """Returns what is predicted, its encoded values (rows,), and notes."""
     name = str(values.name)
     if task not in ("auto", *Task):
         raise ConfigError(f"unknown task `{task}`", where="task", remedy=did_you_mean(task, ["auto", *Task]))

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from automl.data import sources
+from automl.errors import AutomlError
 from automl.values import ColumnKind, Schema
 
 if TYPE_CHECKING:
@@ -24,11 +27,16 @@ if TYPE_CHECKING:
 
 Parts = Iterator[pd.DataFrame]
 
+#: What one value takes in memory: a number, or the pointer to a string.
+VALUE_BYTES = 8
+#: What text shrinks to when it is compressed, about.
+GZIP_RATIO = 5
+
 _MISSING, _NATURAL = "missing", "natural"
 
 
 def read(
-    source: str, params: Mapping[str, Any], base: Path, schema: Schema, n_rows: int
+    source: str, params: Mapping[str, Any], base: Path, schema: Schema | None, n_rows: int
 ) -> Generator[pd.DataFrame, None, None]:
     """Yields the table that a source gives in parts of at most `n_rows` rows, at least one part.
 
@@ -38,7 +46,7 @@ def read(
         source: Name of a registered source.
         params: Its parameters, as in `data.params` of a study.
         base: Folder that relative paths start from.
-        schema: The columns that are wanted; in the others types may differ from part to part.
+        schema: The columns that are wanted; in the others types may differ from part to part. None: all columns.
         n_rows: Rows a part.
 
     Raises:
@@ -48,9 +56,9 @@ def read(
     sources.check_params(source, params)
     where = sources.describe(source, params)
     n_parts = 0
-    if source in _READERS:
+    if source in READERS:
         with sources.readable(source, params):
-            for part in _READERS[source](base, schema, n_rows, **params):
+            for part in READERS[source](base, schema, n_rows, **params):
                 sources.refuse_repeated_names(list(part.columns), where)
                 if not part.empty:
                     n_parts += 1
@@ -59,15 +67,55 @@ def read(
         yield sources.read(source, params, base)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How large a table is, as far as its files tell without being read.
+
+    Attributes:
+        n_bytes: About what it takes in memory.
+        n_columns: Of all kinds.
+    """
+
+    n_bytes: int
+    n_columns: int
+
+
+def extent(source: str, params: Mapping[str, Any], base: Path) -> Extent | None:
+    """Returns how large a table is; None where that cannot be told, or reading will tell what is wrong with it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if source not in READERS:
+        return None
+    try:
+        place = sources.existing(base, params["path"])
+        if source == "parquet":
+            pieces = [_Piece(place)] if place.is_file() else _pieces(place)
+            files = [pq.read_metadata(piece.file) for piece in pieces]
+            stored = sum(of.row_group(group).total_byte_size for of in files for group in range(of.num_row_groups))
+            plain = sum(VALUE_BYTES * of.num_rows * of.num_columns for of in files)  # stored, it may be compressed
+            return Extent(max(stored, plain), files[0].num_columns + len(pieces[0].constants))
+        n_bytes = place.stat().st_size * (GZIP_RATIO if place.suffix == ".gz" else 1)
+        if source == "csv":
+            file, options = sources.csv_options(base, **params)
+            return Extent(n_bytes, len(pd.read_csv(file, **options, nrows=0).columns))
+        if source == "jsonl":
+            return Extent(n_bytes, len(next(sources.records(place))))
+        with pa.memory_map(str(place)) as buffer:
+            return Extent(n_bytes, len(_opened(buffer).schema))
+    except (AutomlError, OSError, KeyError, IndexError, StopIteration, ValueError):  # Arrow's are ValueErrors
+        return None
+
+
 # --- text, whose types are guessed -------------------------------------------------------------------------------
 
 
-def _csv(base: Path, schema: Schema, n_rows: int, **params: Any) -> Parts:
+def _csv(base: Path, schema: Schema | None, n_rows: int, **params: Any) -> Parts:
     file, options = sources.csv_options(base, **params)
     options["chunksize"] = n_rows
-    used = {column.name for column in schema.used}
+    used = {column.name for column in schema.used} if schema else None
     try:
-        with pd.read_csv(file, **options, usecols=used.__contains__) as parts:
+        with pd.read_csv(file, **options, usecols=used.__contains__ if used else None) as parts:
             agreed = _agreed(parts, mixed="str")
         words = {name: kind for name, kind in agreed.items() if kind == "str"}
         # Not read as float64, but made so: of large whole numbers a reader of fractions keeps other digits.
@@ -79,7 +127,7 @@ def _csv(base: Path, schema: Schema, n_rows: int, **params: Any) -> Parts:
         raise sources.not_a("csv", file, error) from error
 
 
-def _jsonl(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+def _jsonl(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Parts:
     file = sources.existing_file(base, path)
     names: dict[str, None] = {}
 
@@ -138,69 +186,106 @@ def _kind(column: pd.Series[Any]) -> str:
 # --- Arrow and parquet, which know their types -------------------------------------------------------------------
 
 
-def _parquet(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+def _parquet(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Parts:
     import pyarrow.parquet as pq
 
     place = sources.existing(base, path)
-    files = [sources.existing_file(base, path)] if place.is_file() else _files(place)
-    if not files:
+    pieces = [_Piece(sources.existing_file(base, path))] if place.is_file() else _pieces(place)
+    if not pieces:
         return
 
-    def batches(**options: Any) -> Iterator[pa.RecordBatch]:
-        for file in files:
+    def batches(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        for piece in pieces:
             # Buffered by itself, so that a row group, which may be the whole table, is never in memory whole.
-            with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as opened:
-                yield from opened.iter_batches(n_rows, **options)
+            with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=1 << 20) as opened:
+                for batch in opened.iter_batches(n_rows, columns=columns):
+                    yield batch if columns else piece.completed(batch)
 
     with _explained("parquet", place):
-        arrow_schema = pq.read_schema(files[0])
+        arrow_schema = pq.read_schema(pieces[0].file)
         sources.refuse_repeated_names(arrow_schema.names, str(place))
         if _numbers_rows(arrow_schema):
             return
         wide = _wide(arrow_schema, schema)
-        lacking = _lacking(batches(columns=wide), wide) if wide else set()
+        lacking = _lacking(batches(wide), wide) if wide else set()
         yield from _frames(batches(), n_rows, lacking)
 
 
-def _files(folder: Path) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A parquet file, and what the names of its folders (`year=2026/`) say of all its rows.
+
+    Attributes:
+        constants: Column -> its values over all files, and the position of this file's among them; -1: it is missing.
+    """
+
+    file: Path
+    constants: Mapping[str, tuple[pa.Array, int]] = field(default_factory=dict)
+
+    def completed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Returns rows of the file with the columns that are not in it."""
+        import pyarrow as pa
+
+        for name, (dictionary, code) in self.constants.items():
+            codes = pa.array(np.full(batch.num_rows, code, np.int32), mask=np.full(batch.num_rows, code < 0))
+            batch = batch.append_column(name, pa.DictionaryArray.from_arrays(codes, dictionary))
+        return batch
+
+
+def _pieces(folder: Path) -> list[_Piece]:
     """Returns the parquet files of a folder in their order; none where they are more than one table cut up."""
+    import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
     if not any(file.suffix in (".parquet", ".pq") for file in folder.rglob("*")):
         return []
     with _explained("parquet", folder):
-        found = ds.dataset(folder, format="parquet", partitioning="hive")
-        files = [Path(file) for file in found.files]
-        return files if all(pq.read_schema(file).equals(found.schema) for file in files) else []
+        named = ds.HivePartitioning.discover(infer_dictionary=True)
+        found = ds.dataset(folder, format="parquet", partitioning=named)
+        names = found.partitioning.schema.names
+        dictionaries = dict(zip(names, found.partitioning.dictionaries, strict=True))
+        in_files = pa.schema([column for column in found.schema if column.name not in names])
+        pieces = []
+        for fragment in found.get_fragments():
+            if not pq.read_schema(fragment.path).equals(in_files):
+                return []
+            keys = ds.get_partition_keys(fragment.partition_expression)
+            constants = {name: (dictionaries[name], dictionaries[name].index(keys[name]).as_py()) for name in names}
+            pieces.append(_Piece(Path(fragment.path), constants))
+        return pieces
 
 
-def _arrow(base: Path, schema: Schema, n_rows: int, *, path: str) -> Parts:
+def _arrow(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Parts:
     import pyarrow as pa
 
     file = sources.existing_file(base, path)
     with _explained("Arrow", file), pa.memory_map(str(file)) as buffer:
 
-        def opened() -> Any:
-            buffer.seek(0)
-            try:
-                return pa.ipc.open_file(buffer)
-            except pa.ArrowInvalid:
-                buffer.seek(0)
-                return pa.ipc.open_stream(buffer)
-
         def batches() -> Iterator[pa.RecordBatch]:
-            reader = opened()
+            reader = _opened(buffer)
             if hasattr(reader, "get_batch"):
                 yield from (reader.get_batch(position) for position in range(reader.num_record_batches))
             else:
                 yield from reader
 
-        arrow_schema = opened().schema
+        arrow_schema = _opened(buffer).schema
         if _numbers_rows(arrow_schema):
             return
         wide = _wide(arrow_schema, schema)
         yield from _frames(batches(), n_rows, _lacking(batches(), wide) if wide else set())
+
+
+def _opened(buffer: Any) -> Any:
+    """Returns the reader of an Arrow file or stream, from its beginning."""
+    import pyarrow as pa
+
+    buffer.seek(0)
+    try:
+        return pa.ipc.open_file(buffer)
+    except pa.ArrowInvalid:
+        buffer.seek(0)
+        return pa.ipc.open_stream(buffer)
 
 
 def _frames(batches: Iterable[pa.RecordBatch], n_rows: int, lacking: set[str]) -> Parts:
@@ -231,11 +316,13 @@ def _numbers_rows(arrow_schema: pa.Schema) -> bool:
     return any(isinstance(index, dict) and index.get("name") for index in metadata.get("index_columns", ()))
 
 
-def _wide(arrow_schema: pa.Schema, schema: Schema) -> list[str]:
+def _wide(arrow_schema: pa.Schema, schema: Schema | None) -> list[str]:
     """Returns the columns of whole numbers that are read as words and that float64 may not hold to the last digit."""
     import pyarrow as pa
 
-    words = {column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC}
+    words = set(arrow_schema.names)
+    if schema is not None:
+        words = {column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC}
     wide = (pa.int64(), pa.uint64())
     return [field.name for field in arrow_schema if field.name in words and field.type in wide]
 
@@ -255,4 +342,5 @@ def _explained(form: str, place: Path) -> Iterator[None]:
         raise sources.not_a(form, place, error) from error
 
 
-_READERS: Mapping[str, Callable[..., Parts]] = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet, "arrow": _arrow}
+#: The sources that are read in parts.
+READERS: Mapping[str, Callable[..., Parts]] = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet, "arrow": _arrow}

@@ -1,14 +1,19 @@
 """The table of a study on disk, as trials open it: the search part and the test part in files of their own.
 
-A trial opens `search.arrow`, `search_target.npy` and `folds.npz`, and nothing else: that test is unseen does not depend
-on anybody's care. Files are uncompressed, so that any number of processes share one copy through the page cache.
+A trial opens the files of the search part and `folds.npz`, and nothing else: that test is unseen does not depend on
+anybody's care. Files are uncompressed, so that any number of processes share one copy through the page cache.
+
+A part of a table that does not fit into memory lies in several files, its *shards*. Which shard a row is in is drawn at
+random, so that each is a fair sample of the part, and the part's rows are numbered in the order of the shards.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -23,39 +28,145 @@ from automl.values import Dataset, Fold, Schema, Splits
 
 PartName = Literal["search", "test"]
 
+#: Shards that make up the sample of a part by which what needs its rows at once is fitted.
+SAMPLED_SHARDS = 4
 
-def store(dataset: Dataset, splits: Splits, folder: Path) -> None:
+
+@dataclass(frozen=True)
+class StoredPart:
+    """The search part or the test part of a stored table.
+
+    Attributes:
+        files: One a shard; a part that fits into memory has one.
+        target: Memory-mapped and read-only; (rows,).
+        starts: Number of the first row of each shard, and the number of rows; (shards + 1,).
+    """
+
+    files: tuple[Path, ...]
+    target: NDArray[Any]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one shard only."""
+        return len(self) == 1
+
+    def shard(self, number: int) -> pd.DataFrame:
+        """Returns the features of one shard, memory-mapped and read-only; (rows, columns).
+
+        Raises:
+            StorageError: The file is missing or broken.
+        """
+        import pyarrow as pa
+
+        with _explained(self.files[number].parent), pa.memory_map(str(self.files[number])) as buffer:
+            # A block for each column is what lets pandas point into the file; joined blocks would be a copy.
+            frame: pd.DataFrame = pa.ipc.open_file(buffer).read_all().to_pandas(split_blocks=True)
+            return frame
+
+    def within(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns which of the rows, given in ascending order, are in a shard, counted from its first."""
+        first, last = self.starts[number : number + 2]
+        begin, end = np.searchsorted(rows, (first, last))
+        found: NDArray[np.int64] = rows[begin:end] - first
+        return found
+
+    def predict(
+        self, predict: Callable[[pd.DataFrame], NDArray[Any]], rows: NDArray[np.int64] | None = None
+    ) -> NDArray[Any]:
+        """Returns what is predicted for the rows, given in ascending order, or for all rows; one shard at a time.
+
+        Args:
+            predict: Of features (rows, columns) -> (rows, ...).
+        """
+        shards = ((number, self.shard(number)) for number in range(len(self)))
+        return np.concatenate(
+            [predict(shard if rows is None else shard.iloc[self.within(number, rows)]) for number, shard in shards]
+        )
+
+    def sample(self, rows: NDArray[np.int64] | None = None) -> tuple[pd.DataFrame, NDArray[Any], int]:
+        """Returns as many of the rows, given in ascending order, as fit into memory: all of them from a whole part.
+
+        Returns:
+            Features, target, and the number of shards that they come from: the first ones.
+        """
+        n_shards = min(SAMPLED_SHARDS, len(self))
+        n_rows = self.starts[n_shards]
+        rows = np.arange(n_rows) if rows is None else rows[: np.searchsorted(rows, n_rows)]
+        frames = [self.shard(number).iloc[self.within(number, rows)] for number in range(n_shards)]
+        return frames[0] if self.is_whole else pd.concat(frames, ignore_index=True), self.target[rows], n_shards
+
+
+def store(
+    dataset: Dataset,
+    splits: Splits,
+    folder: Path,
+    *,
+    frames: Iterable[pd.DataFrame] | None = None,
+    n_shards: int = 1,
+    seed: int = 0,
+) -> None:
     """Writes the parts of a table into a folder, which is made where it does not exist.
+
+    Args:
+        dataset: The table.
+        splits: Which row belongs to which part.
+        frames: The canonical frames that make up the table, in order, where `dataset.features` does not hold them.
+        n_shards: Files that the search part is cut into; those of the test part have as many rows.
+        seed: Of what is drawn at random.
 
     Raises:
         StorageError: The folder cannot be written.
     """
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in (("search", splits.search), ("test", splits.test)):
-            _write_frame(dataset.features.iloc[rows], folder / f"{name}.arrow")
-            np.save(folder / f"{name}_target.npy", dataset.target[rows])
+        for old in (*folder.glob("*.arrow"), *folder.glob("*_shards.npy")):
+            old.unlink()
+        rng = np.random.default_rng(seed)
+        n_test_shards = max(1, round(n_shards * len(splits.test) / max(len(splits.search), 1)))
+        with ExitStack() as opened:
+            search = opened.enter_context(closing(_Sharding(folder, "search", splits.search, n_shards, rng)))
+            test = opened.enter_context(closing(_Sharding(folder, "test", splits.test, n_test_shards, rng)))
+            n_seen = 0
+            for frame in [dataset.features] if frames is None else frames:
+                search.write(frame, n_seen)
+                test.write(frame, n_seen)
+                n_seen += len(frame)
+        for name, part in (("search", search), ("test", test)):
+            np.save(folder / f"{name}_target.npy", dataset.target[part.rows])
+            if len(part.starts) > 2:
+                np.save(folder / f"{name}_shards.npy", part.starts)
         # Positions only, one array for each side of each fold; "train_0" and "val_0" are the first fold.
-        arrays: dict[str, Any] = {f"train_{i}": fold.train for i, fold in enumerate(splits.folds)}
-        arrays |= {f"val_{i}": fold.val for i, fold in enumerate(splits.folds)}
+        arrays: dict[str, Any] = {f"train_{i}": np.sort(search.place[f.train]) for i, f in enumerate(splits.folds)}
+        arrays |= {f"val_{i}": np.sort(search.place[f.val]) for i, f in enumerate(splits.folds)}
         np.savez(folder / "folds.npz", **arrays)
         document = json.dumps(dataset.schema.to_json(), indent=2, ensure_ascii=False)
         (folder / "schema.json").write_text(document, encoding="utf-8")
 
 
 def load_part(folder: Path, part: PartName) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Returns the features (rows, columns) and the target (rows,) of one part, both memory-mapped and read-only.
+    """Returns the features (rows, columns) and the target (rows,) of a part that is whole; as of `open_part`."""
+    opened = open_part(folder, part)
+    return opened.shard(0), opened.target
+
+
+def open_part(folder: Path, part: PartName) -> StoredPart:
+    """Returns one part, whose rows are read when they are asked for.
 
     Raises:
         StorageError: The files are missing or broken.
     """
-    import pyarrow as pa
-
-    with _explained(folder), pa.memory_map(str(folder / f"{part}.arrow")) as buffer:
-        table = pa.ipc.open_file(buffer).read_all()
-        # A block for each column is what lets pandas point into the file; joined blocks would be a copy.
-        features = table.to_pandas(split_blocks=True)
-        return features, np.load(folder / f"{part}_target.npy", mmap_mode="r", allow_pickle=False)
+    with _explained(folder):
+        shards = folder / f"{part}_shards.npy"
+        starts = np.load(shards, allow_pickle=False) if shards.exists() else None
+        files = _files(folder, part, 1 if starts is None else len(starts) - 1)
+        for file in files:
+            file.stat()
+        target = np.load(folder / f"{part}_target.npy", mmap_mode="r", allow_pickle=False)
+        return StoredPart(files, target, np.array([0, len(target)]) if starts is None else starts)
 
 
 def load_folds(folder: Path) -> tuple[Fold, ...]:
@@ -78,7 +189,61 @@ def load_schema(folder: Path) -> Schema:
         return Schema.from_json(json.loads((folder / "schema.json").read_text(encoding="utf-8")))
 
 
-def _write_frame(frame: pd.DataFrame, file: Path) -> None:
+class _Sharding:
+    """Deals the rows of one part out to its shards, as they come by.
+
+    Args:
+        rows: Positions of the part's rows within the table, in ascending order.
+
+    Attributes:
+        rows: These positions in the order in which the rows are stored.
+        place: Where each of the rows, in the order given, is stored.
+        starts: As of `StoredPart`.
+    """
+
+    def __init__(
+        self, folder: Path, part: PartName, rows: NDArray[np.int64], n_shards: int, rng: np.random.Generator
+    ) -> None:
+        # The same number of rows in each, whatever is drawn: a shard without rows would be of no use.
+        shards = np.arange(len(rows)) * n_shards // max(len(rows), 1)
+        self._shard = shards if n_shards == 1 else rng.permutation(shards)
+        self._given = rows
+        self._files = _files(folder, part, n_shards)
+        self._writers: dict[int, Any] = {}
+        order = np.argsort(self._shard, kind="stable")
+        self.rows = rows[order]
+        self.place = np.empty(len(rows), np.int64)
+        self.place[order] = np.arange(len(rows))
+        self.starts = np.searchsorted(self._shard[order], np.arange(n_shards + 1))
+
+    def write(self, frame: pd.DataFrame, n_before: int) -> None:
+        """Writes those of some rows of the table that belong here; `n_before` rows came before them."""
+        import pyarrow as pa
+
+        begin, end = np.searchsorted(self._given, (n_before, n_before + len(frame)))
+        shard = self._shard[begin:end]
+        order = np.argsort(shard, kind="stable")
+        table = _to_arrow(frame.iloc[self._given[begin:end][order] - n_before])
+        ends = np.searchsorted(shard[order], np.arange(len(self._files) + 1))
+        for number, (first, last) in enumerate(pairwise(ends)):
+            if number not in self._writers:
+                self._writers[number] = pa.ipc.new_file(str(self._files[number]), table.schema)
+            if first < last or len(self._files) == 1:
+                self._writers[number].write_table(table.slice(first, last - first))
+
+    def close(self) -> None:
+        """Ends the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def _files(folder: Path, part: PartName, n_shards: int) -> tuple[Path, ...]:
+    if n_shards == 1:
+        return (folder / f"{part}.arrow",)
+    return tuple(folder / f"{part}-{number:05d}.arrow" for number in range(n_shards))
+
+
+def _to_arrow(frame: pd.DataFrame) -> Any:
     import pyarrow as pa
 
     # NaN stays a number here: Arrow's null would have to be turned into NaN, in a copy, by every reader.
@@ -88,9 +253,7 @@ def _write_frame(frame: pd.DataFrame, file: Path) -> None:
         else pa.array(column, from_pandas=True)
         for name, column in frame.items()
     }
-    table = pa.table(columns).combine_chunks()
-    with pa.ipc.new_file(str(file), table.schema) as writer:
-        writer.write_table(table)
+    return pa.table(columns).combine_chunks()
 
 
 @contextmanager

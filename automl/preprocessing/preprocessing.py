@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 
 from automl.components import STAGES, Component, catalogue
@@ -46,7 +47,19 @@ from automl.errors import ConfigError, DataError, Problem, did_you_mean
 from automl.preprocessing import encoding, imputation, reduction, resampling, scaling, selection  # noqa: F401  register
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.saving import read, write
-from automl.values import BlockSpec, Choice, ColumnKind, Fold, InputSpec, Part, Schema, Step, Task
+from automl.values import (
+    BlockSpec,
+    Choice,
+    ColumnKind,
+    Fold,
+    InputSpec,
+    Part,
+    Schema,
+    ShardedPart,
+    Shards,
+    Step,
+    Task,
+)
 
 Blocks = dict[str, NDArray[Any]]
 
@@ -101,6 +114,15 @@ class FittedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class _Resampler:
+    """A sampler, the number of fitted steps that it comes after, and the blocks that it looks at."""
+
+    n_before: int
+    sampler: Any
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """What is on its way through the steps.
 
@@ -144,7 +166,9 @@ class Preprocessing:
         self.inputs = InputSpec({})
         self.notes: tuple[str, ...] = ()
         self._fitted: list[FittedStep] = []
+        self._resamplers: list[_Resampler] = []
         self._cardinalities: tuple[int, ...] = ()
+        self._rest: Callable[[], Iterator[Blocks]] | None = None
 
     @staticmethod
     def check(
@@ -197,6 +221,51 @@ class Preprocessing:
         del walked  # each block is let go as soon as there is what a network takes
         val = self.transform(features, fold.val) if val is None else _finish(val)
         return Part(_finish(train), y), Part(val, target[fold.val])
+
+    def fit_shards(self, shards: Shards, fold: Fold) -> tuple[ShardedPart, ShardedPart]:
+        """Fits all steps on a sample of a fold's training rows, and returns all its rows as a network takes them.
+
+        A step with `partial_fit` sees all training rows. Rows of the sample come out as `fit_resample` leaves them, the
+        other training rows as `transform` does and resampled shard by shard, the validation rows as `transform` does.
+
+        Args:
+            shards: Of the search part.
+            fold: Numbers of its rows.
+
+        Raises:
+            DataError: No row or no column is left to learn from.
+        """
+
+        def training_rows(number: int) -> tuple[Blocks, NDArray[Any]]:
+            rows = shards.within(number, fold.train)
+            target = shards.target[shards.starts[number] + rows]
+            return self._resampled(_blocks(shards.shard(number), self.schema, rows), target)
+
+        def train_piece(number: int) -> Part:
+            if number == 0:
+                return sample
+            blocks, target = training_rows(n_sampled + number - 1)
+            return Part(_finish(blocks), target)
+
+        def val_piece(number: int) -> Part:
+            rows = shards.within(number, fold.val)
+            return Part(self.transform(shards.shard(number), rows), shards.target[shards.starts[number] + rows])
+
+        features, target, n_sampled = shards.sample(fold.train)
+        self._rest = lambda: (training_rows(number)[0] for number in range(n_sampled, len(shards)))
+        walked = self._walk(features, target, None, None, None)
+        self._rest = None
+        sample = Part(_finish(walked.train), walked.target)
+        self.notes = (f"fitted on {len(target):,} of {len(fold.train):,} training rows, drawn at random", *self.notes)
+        n_train, n_val = (
+            [len(shards.within(number, rows)) for number in range(len(shards))] for rows in (fold.train, fold.val)
+        )
+        growth = len(sample.target) / len(target)
+        sizes = (len(sample.target), *(round(growth * n) for n in n_train[n_sampled:]))
+        return (
+            ShardedPart(shards.target[fold.train], sizes, train_piece),
+            ShardedPart(shards.target[fold.val], tuple(n_val), val_piece),
+        )
 
     def transform(self, features: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> Blocks:
         """Returns any rows as a network takes them, neither their number nor their order changed.
@@ -252,7 +321,7 @@ class Preprocessing:
             train: Positions of the training rows; None for all.
             val: Positions of rows that are transformed along; None for none.
         """
-        self._fitted, self._cardinalities, self.notes = [], (), ()
+        self._fitted, self._resamplers, self._cardinalities, self.notes = [], [], (), ()
         n_done, rows = self._resume(cache) if cache else (0, None)
         since = time.perf_counter()
         with _expected_warnings():
@@ -350,6 +419,7 @@ class Preprocessing:
         if hasattr(estimator, "fit_resample"):
             before = target
             seen = (NUMERIC,) if step.stage == "imputation" else (NUMERIC, CATEGORICAL)
+            self._resamplers.append(_Resampler(len(self._fitted), clone(estimator), seen))
             blocks, target = _resample(estimator, blocks, target, seen)
             if self.schema.target.task.is_classification and len(before) != len(target):
                 notes.append(f"class counts {self._counts(before)} became {self._counts(target)}")
@@ -373,7 +443,29 @@ class Preprocessing:
         # sampler that transforms as well is fitted by now.
         if hasattr(step.transformer, "fit_resample"):
             return step.apply(blocks)
+        if self._rest and hasattr(step.transformer, "partial_fit"):
+            return self._fit_in_parts(step, blocks)
         return step.put(blocks, step.transformer.fit_transform(blocks[step.source], target))
+
+    def _fit_in_parts(self, step: FittedStep, blocks: Blocks) -> Blocks:
+        """Returns the blocks after a transformer that is fitted on them and on all other training rows."""
+        assert self._rest is not None
+        self._fitted.pop()  # until it is fitted, other rows come as far as it
+        step.transformer.partial_fit(blocks[step.source])
+        for more in self._rest():
+            step.transformer.partial_fit(more[step.source])
+        self._fitted.append(step)
+        self.notes += (f"`{type(step.transformer).__name__}` was fitted on all training rows, part by part",)
+        return step.apply(blocks)
+
+    def _resampled(self, blocks: Blocks, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
+        """Returns training rows that were not fitted on after all steps, those that resample among them."""
+        n_done = 0
+        for resampler in self._resamplers:
+            blocks, n_done = _apply(self._fitted[n_done : resampler.n_before], blocks), resampler.n_before
+            if len(np.unique(target)) > 1:
+                blocks, target = _resample(resampler.sampler, blocks, target, resampler.seen)
+        return _apply(self._fitted[n_done:], blocks), target
 
     def _counts(self, target: NDArray[np.int64]) -> str:
         """Returns how many rows each class has, the classes by name."""

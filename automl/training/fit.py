@@ -245,7 +245,10 @@ class _Watch:
         network.load_state_dict(self._weights)
         network.cpu().float().eval()
         # Scored once more as it will be used: in full precision, by the function that the predictor calls.
-        predictions = losses.forward(network, self._data.val.inputs, self._data.target)
+        val = self._data.val
+        predictions = np.concatenate(
+            [losses.forward(network, val.piece(i).inputs, self._data.target) for i in range(len(val.sizes))]
+        )
         return Fit(
             network=network,
             predictions=predictions,

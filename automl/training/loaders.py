@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from automl.losses import encode
-from automl.values import Part, TargetSpec
+from automl.values import Part, ShardedPart, TargetSpec
 
 #: Batches whose rows are gathered, and moved to an accelerator, in one go: one call costs as much as a small batch.
 GATHERED = 32
@@ -26,44 +26,54 @@ class Batches:
     """The batches of one part of a fold, anew at each iteration.
 
     Args:
-        part: The rows.
+        part: The rows. Pieces of a part are gone through one after the other, so that one is in memory.
         target: How the loss sees their target.
-        batch_size: Rows per batch; the last batch may be smaller.
-        seed: Shuffles the rows, differently in each epoch; None keeps their order.
+        batch_size: Rows per batch; the last batch of a piece may be smaller.
+        seed: Shuffles the pieces and the rows of each, differently in each epoch; None keeps their order.
         device: Where batches are wanted.
     """
 
     def __init__(
         self,
-        part: Part,
+        part: Part | ShardedPart,
         target: TargetSpec,
         batch_size: int,
         *,
         seed: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self._inputs = {name: _tensor(block) for name, block in part.inputs.items()}  # each (rows, columns)
-        self._y = encode(part.target, target)  # (rows,)
+        self._part = part
+        self._target = target
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
         self._batch_size = batch_size
         self._device = device
-        n_rows = len(self._y)
-        # Batch normalisation cannot learn from a last batch of one row; shuffled, it is another row in each epoch.
-        single = seed is not None and n_rows % batch_size == 1 and min(n_rows, batch_size) > 1
-        self._n_used = n_rows - 1 if single else n_rows
+        self._whole = self._load(0) if len(part.sizes) == 1 else None
 
     def __len__(self) -> int:
-        return -(-self._n_used // self._batch_size)
+        return sum(-(-self._n_used(n_rows) // self._batch_size) for n_rows in self._part.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        n_rows = len(self._y)
-        order = torch.arange(n_rows) if self._generator is None else torch.randperm(n_rows, generator=self._generator)
-        for rows in torch.split(order[: self._n_used], self._batch_size * GATHERED):
-            inputs = {name: block.index_select(0, rows).to(self._device) for name, block in self._inputs.items()}
-            y = self._y[rows].to(self._device)
-            for first in range(0, len(rows), self._batch_size):
-                batch = slice(first, first + self._batch_size)
-                yield {name: block[batch] for name, block in inputs.items()}, y[batch]
+        for number in [0] if self._whole else self._order(len(self._part.sizes)).tolist():
+            inputs, y = self._whole or self._load(number)
+            for rows in torch.split(self._order(len(y))[: self._n_used(len(y))], self._batch_size * GATHERED):
+                some = {name: block.index_select(0, rows).to(self._device) for name, block in inputs.items()}
+                some_y = y[rows].to(self._device)
+                for first in range(0, len(rows), self._batch_size):
+                    batch = slice(first, first + self._batch_size)
+                    yield {name: block[batch] for name, block in some.items()}, some_y[batch]
+
+    def _load(self, number: int) -> Batch:
+        """Returns all rows of one piece; each block (rows, columns), the target (rows,)."""
+        piece = self._part.piece(number)
+        return {name: _tensor(block) for name, block in piece.inputs.items()}, encode(piece.target, self._target)
+
+    def _order(self, n: int) -> Tensor:
+        return torch.arange(n) if self._generator is None else torch.randperm(n, generator=self._generator)
+
+    def _n_used(self, n_rows: int) -> int:
+        # Batch normalisation cannot learn from a last batch of one row; shuffled, it is another row in each epoch.
+        single = self._generator is not None and n_rows % self._batch_size == 1 and min(n_rows, self._batch_size) > 1
+        return n_rows - 1 if single else n_rows
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

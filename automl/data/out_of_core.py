@@ -1,0 +1,192 @@
+"""Tables larger than memory: looked through in parts twice, once to describe them, once to store them in shards.
+
+What columns mean is told by a sample of the rows, drawn at random; target, split and digest are of all rows. A value
+that is not what the sample said of its column is told as it is of any table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.data import parts, sources
+from automl.data.checks import check
+from automl.data.dataset import Conforming, describe, read_target
+from automl.errors import ConfigError
+from automl.values import ColumnKind, Dataset, Scalar
+
+#: Copies of a table that preparing it and training on it hold at one time.
+COPIES = 4
+#: Bytes of a shard's values: a fair part of the memory, within these bounds.
+MIN_SHARD_BYTES, MAX_SHARD_BYTES, SHARD_SHARE = 2**24, 2**27, 1 / 32
+#: Shards are written beside one another, and a process may have some thousand files open.
+MAX_SHARDS = 500
+#: Values that are read at a time, and that the sample holds.
+PART_VALUES, SAMPLE_VALUES = 2**21, 2**22
+
+
+def needed(source: str, params: Mapping[str, Any], base: Path, memory: int) -> bool:
+    """Returns whether a table would not fit into `memory` bytes, as far as its files tell."""
+    extent = parts.extent(source, params, base)
+    return extent is not None and COPIES * extent.n_bytes > memory
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A table that was looked through.
+
+    Attributes:
+        dataset: The table, but for its features, of which there are no columns.
+        has_target: Whether a row of the source has a target, and so is in the table; (rows of the source,).
+    """
+
+    dataset: Dataset
+    has_target: NDArray[np.bool_]
+    source: str
+    params: Mapping[str, Any]
+    base: Path
+
+    def n_shards(self, memory: int) -> int:
+        """Returns how many shards the search part is to be cut into where there are `memory` bytes."""
+        size = min(max(memory * SHARD_SHARE, MIN_SHARD_BYTES), MAX_SHARD_BYTES)
+        n_bytes = len(self.dataset.target) * len(self.dataset.schema.used) * parts.VALUE_BYTES
+        return min(max(round(n_bytes / size), 2), MAX_SHARDS)
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Yields the canonical frames that make up the table.
+
+        Raises:
+            DataError: With everything that is wrong with any part, after the last.
+        """
+        schema = self.dataset.schema
+        conforming = Conforming(schema)
+        n_before = 0
+        for part in parts.read(self.source, self.params, self.base, schema, _rows(PART_VALUES, len(schema.columns))):
+            frame = conforming.take(part)
+            if frame is not None:
+                yield frame[self.has_target[n_before : n_before + len(part)]]
+            n_before += len(part)
+        conforming.end()
+
+
+def survey(
+    source: str,
+    params: Mapping[str, Any],
+    base: Path,
+    *,
+    target: str,
+    task: str = "auto",
+    name: str,
+    positive: Scalar = None,
+    kinds: Mapping[str, ColumnKind] | None = None,
+    split_columns: Sequence[str] = (),
+    seed: int = 0,
+) -> Survey:
+    """Returns what there is to know of a table before its rows are stored; arguments as of `sources.read`.
+
+    Args:
+        target, task, name, positive, kinds, split_columns: As of `make_dataset`.
+        seed: Of the sample.
+
+    Raises:
+        ConfigError: The source is not one that can be read in parts.
+        DataError: Nothing can be learned from this table, or not this task.
+    """
+    if source not in parts.READERS:
+        known = ", ".join(f"`{known}`" for known in parts.READERS)
+        raise ConfigError(
+            f"the source `{source}` cannot be read in parts",
+            where="data.out_of_core",
+            remedy=f"Known for it: {known}; or write `out_of_core: false`.",
+        )
+    kinds = kinds or {}
+    extent = parts.extent(source, params, base)
+    n_columns = extent.n_columns if extent else 1
+    look = _Look([target, *split_columns], _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
+    for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
+        look.take(part)
+    sample, steering = look.sample(), look.steering()
+    check(sample, target=target, values=steering.get(target), split_columns=split_columns, named_columns=kinds)
+    goal, y, notes = read_target(steering[target], task, positive)
+    has_target = steering[target].notna().to_numpy()
+    described = sample[sample[target].notna()].drop(columns=[target, *split_columns])
+    schema, column_notes = describe(described, goal, kinds)
+    extra = steering.loc[has_target, list(split_columns)].reset_index(drop=True) if split_columns else None
+    dataset = Dataset(
+        features=pd.DataFrame(index=range(len(y))),
+        target=y,
+        schema=schema,
+        digest=look.digest.hexdigest(),
+        name=name,
+        source=sources.describe(source, params),
+        extra=extra,
+        notes=(
+            f"Larger than memory: kept on disk, and its columns described by {len(described):,} of {len(y):,} rows.",
+            *notes,
+            *column_notes,
+        ),
+    )
+    return Survey(dataset, has_target, source, params, base)
+
+
+class _Look:
+    """What is kept of a table while it comes by: some columns whole, a sample of the rows, a digest of all values.
+
+    Args:
+        names: The columns to keep, as far as they are there.
+        n_rows: Rows of the sample.
+    """
+
+    def __init__(self, names: Sequence[str], n_rows: int, rng: np.random.Generator) -> None:
+        self._names = names
+        self._n_rows = n_rows
+        self._rng = rng
+        self._n_seen = 0
+        self._kept: list[pd.DataFrame] = []
+        self._sample = pd.DataFrame()
+        self._keys = np.empty(0)
+        self.digest = hashlib.sha256()
+
+    def take(self, part: pd.DataFrame) -> None:
+        """Looks at the next rows."""
+        part = part.set_axis(range(self._n_seen, self._n_seen + len(part)))
+        self._n_seen += len(part)
+        self._kept.append(part[[name for name in self._names if name in part]].copy())
+        self.digest.update(json.dumps([[str(name), str(part[name].dtype)] for name in part]).encode())
+        self.digest.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
+        # The rows with the smallest of random keys are a fair sample at any time.
+        keys = np.concatenate([self._keys, self._rng.random(len(part))])
+        chosen = np.sort(np.argsort(keys, kind="stable")[: self._n_rows])
+        n_old = len(self._keys)
+        old, new = chosen[chosen < n_old], chosen[chosen >= n_old] - n_old
+        if len(new):
+            self._sample = _joined([self._sample.iloc[old], part.iloc[new]]) if n_old else part.iloc[new]
+        self._keys = keys[chosen]
+
+    def sample(self) -> pd.DataFrame:
+        """Returns the sample, indexed by the rows' positions."""
+        return self._sample
+
+    def steering(self) -> pd.DataFrame:
+        """Returns the columns that were kept, whole."""
+        return _joined(self._kept)
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Returns frames below one another; columns that are categories in one stay so."""
+    joined = pd.concat(frames)
+    categories = [name for name, kind in frames[-1].dtypes.items() if isinstance(kind, pd.CategoricalDtype)]
+    return joined.astype(dict.fromkeys(categories, "category"))
+
+
+def _rows(n_values: int, n_columns: int) -> int:
+    """Returns how many rows have about so many values."""
+    return max(n_values // max(n_columns, 1), 100)
