@@ -8,12 +8,13 @@ from pathlib import Path
 
 import psutil
 
-_CGROUPS = Path("/sys/fs/cgroup")
+#: Where Linux shows control groups, and those that this process is in.
+_GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available() -> int:
     """Returns the bytes that this process can still take before the machine, its control group or its limit is full."""
-    return max(0, min(psutil.virtual_memory().available, *_limits()))
+    return max(0, min([psutil.virtual_memory().available, *_limits()]))
 
 
 def _limits() -> Iterator[int]:
@@ -33,20 +34,20 @@ def _limits() -> Iterator[int]:
 def _groups() -> Iterator[tuple[Path, str, str, str]]:
     """Yields folder, and names of limit, use and cached pages, of each control group that this process is in."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _OWN.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            root, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
+            root, names = _GROUPS, ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            root = _CGROUPS / "memory"
+            root = _GROUPS / "memory"
         else:
             continue
         own = root / path.lstrip("/")
         for folder in (own, *own.parents):
-            if folder == _CGROUPS.parent:
+            if folder == _GROUPS.parent:
                 break
             yield (folder, *names)

@@ -30,7 +30,7 @@ MIN_SHARD_BYTES, MAX_SHARD_BYTES, SHARD_SHARE = 2**24, 2**27, 1 / 32
 #: Shards are written beside one another, and a process may have some thousand files open.
 MAX_SHARDS = 500
 #: Values that are read at a time, and that the sample holds.
-PART_VALUES, SAMPLE_VALUES = 2**21, 2**22
+PART_VALUES = SAMPLE_VALUES = 2**22
 
 
 def needed(source: str, params: Mapping[str, Any], base: Path, memory: int) -> bool:
@@ -151,29 +151,34 @@ class _Look:
         self._rng = rng
         self._n_seen = 0
         self._kept: list[pd.DataFrame] = []
-        self._sample = pd.DataFrame()
+        self._drawn: list[pd.DataFrame] = []
         self._keys = np.empty(0)
+        self._threshold = 1.0
         self.digest = hashlib.sha256()
 
     def take(self, part: pd.DataFrame) -> None:
         """Looks at the next rows."""
+        if self._n_seen == 0:
+            self.digest.update(json.dumps([str(name) for name in part]).encode())
+        self.digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
         part = part.set_axis(range(self._n_seen, self._n_seen + len(part)))
         self._n_seen += len(part)
         self._kept.append(part[[name for name in self._names if name in part]].copy())
-        self.digest.update(json.dumps([[str(name), str(part[name].dtype)] for name in part]).encode())
-        self.digest.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
-        # The rows with the smallest of random keys are a fair sample at any time.
-        keys = np.concatenate([self._keys, self._rng.random(len(part))])
-        chosen = np.sort(np.argsort(keys, kind="stable")[: self._n_rows])
-        n_old = len(self._keys)
-        old, new = chosen[chosen < n_old], chosen[chosen >= n_old] - n_old
-        if len(new):
-            self._sample = _joined([self._sample.iloc[old], part.iloc[new]]) if n_old else part.iloc[new]
-        self._keys = keys[chosen]
+        keys = self._rng.random(len(part))
+        chosen = keys < self._threshold
+        self._drawn.append(part[chosen])
+        self._keys = np.concatenate([self._keys, keys[chosen]])
+        if len(self._keys) > 2 * self._n_rows:
+            self.sample()
 
     def sample(self) -> pd.DataFrame:
         """Returns the sample, indexed by the rows' positions."""
-        return self._sample
+        # The rows with the smallest of random keys are a fair sample at any time.
+        chosen = np.sort(np.argsort(self._keys, kind="stable")[: self._n_rows])
+        self._drawn = [_joined(self._drawn).iloc[chosen]]
+        self._keys = self._keys[chosen]
+        self._threshold = self._keys.max(initial=0.0) if len(chosen) == self._n_rows else 1.0
+        return self._drawn[0]
 
     def steering(self) -> pd.DataFrame:
         """Returns the columns that were kept, whole."""

@@ -29,6 +29,9 @@ Parts = Iterator[pd.DataFrame]
 
 #: What one value takes in memory: a number, or the pointer to a string.
 VALUE_BYTES = 8
+#: The size of a row group, for each of its columns, from which reading it whole takes more than reading it page by page,
+#: where a page and a dictionary are held for each column; measured.
+PAGES_BYTES = 2**20
 #: What text shrinks to when it is compressed, about.
 GZIP_RATIO = 5
 
@@ -197,8 +200,8 @@ def _parquet(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Pa
     def batches(columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         for piece in pieces:
             # Buffered by itself, so that a row group, which may be the whole table, is never in memory whole.
-            with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=1 << 20) as opened:
-                for batch in opened.iter_batches(n_rows, columns=columns):
+            with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=1 << 16) as opened:
+                for batch in _batches(opened, n_rows, columns):
                     yield batch if columns else piece.completed(batch)
 
     with _explained("parquet", place):
@@ -209,6 +212,19 @@ def _parquet(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Pa
         wide = _wide(arrow_schema, schema)
         lacking = _lacking(batches(wide), wide) if wide else set()
         yield from _frames(batches(), n_rows, lacking)
+
+
+def _batches(file: Any, n_rows: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a parquet file, in whichever way needs less memory.
+
+    Row by row, one page and its dictionary are held for each column; a small row group is less than that.
+    """
+    pages = PAGES_BYTES * file.metadata.num_columns
+    for number in range(file.num_row_groups):
+        if file.metadata.row_group(number).total_byte_size <= pages:
+            yield from file.read_row_group(number, columns=columns).to_batches(n_rows)
+        else:
+            yield from file.iter_batches(n_rows, row_groups=[number], columns=columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,15 +259,15 @@ def _pieces(folder: Path) -> list[_Piece]:
     with _explained("parquet", folder):
         named = ds.HivePartitioning.discover(infer_dictionary=True)
         found = ds.dataset(folder, format="parquet", partitioning=named)
-        names = found.partitioning.schema.names
-        dictionaries = dict(zip(names, found.partitioning.dictionaries, strict=True))
-        in_files = pa.schema([column for column in found.schema if column.name not in names])
+        values = zip(found.partitioning.schema.names, found.partitioning.dictionaries, strict=True)
+        dictionaries = {name: dictionary for name, dictionary in values if dictionary is not None}
+        in_files = pa.schema([column for column in found.schema if column.name not in dictionaries])
         pieces = []
         for fragment in found.get_fragments():
             if not pq.read_schema(fragment.path).equals(in_files):
                 return []
             keys = ds.get_partition_keys(fragment.partition_expression)
-            constants = {name: (dictionaries[name], dictionaries[name].index(keys[name]).as_py()) for name in names}
+            constants = {name: (known, known.index(keys.get(name)).as_py()) for name, known in dictionaries.items()}
             pieces.append(_Piece(Path(fragment.path), constants))
         return pieces
 
