@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from automl import plugins, preparation, study_spec
-from automl.data import storage
+from automl import memory, plugins, preparation, study_spec
+from automl.data import out_of_core, storage
 from automl.errors import AutomlError, ConfigError, DataError
 from automl.study_folder import Prepared, StudyFolder, read_json
 from automl.testing import boring_table
@@ -169,3 +169,37 @@ def test_splits_follow_the_seed_alone(study: Callable[..., Any], tmp_path: Path)
     assert other.key != made.prepared.key
     reseeded = preparation.check(made.spec.model_copy(update={"seed": 2}), made.base)
     assert reseeded.split_digest != made.prepared.split_digest
+
+
+# --- tables kept on disk -------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_does_not_fit_is_kept_in_shards(
+    study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(out_of_core, "MIN_SHARD_BYTES", 2000)
+    made = study(validation={"strategy": "holdout", "test_size": 0.2})
+    assert made.prepared.n_shards == len(storage.open_part(made.folder.data, "search")) == 4
+    assert made.prepared.notes[0].startswith("Larger than memory: kept on disk")
+    # What is free now changes nothing in a study that goes on: its trials lie in that order.
+    before = storage.load_folds(made.folder.data)[0].train
+    monkeypatch.setattr(memory, "available", lambda: 2**40)
+    again = preparation.prepare(made.spec, made.base, made.folder)
+    assert again == made.prepared
+    assert np.array_equal(storage.load_folds(made.folder.data)[0].train, before)
+
+
+def test_a_table_that_fits_is_read_whole(study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert study().prepared.n_shards == 1
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    data = {"source": "parquet", "params": {"path": "table.parquet"}, "target": "target", "out_of_core": False}
+    assert study(data=data).prepared.n_shards == 1
+
+
+def test_a_changed_table_on_disk_is_told(study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    made = study()
+    boring_table(Task.BINARY, n_rows=161).drop(columns="remark").to_parquet(made.base / "table.parquet")
+    with pytest.raises(ConfigError, match="the table changed"):
+        preparation.prepare(made.spec, made.base, made.folder)

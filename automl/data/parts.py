@@ -29,8 +29,8 @@ Parts = Iterator[pd.DataFrame]
 
 #: What one value takes in memory: a number, or the pointer to a string.
 VALUE_BYTES = 8
-#: The size of a row group, for each of its columns, from which reading it whole takes more than reading it page by page,
-#: where a page and a dictionary are held for each column; measured.
+#: The size of a row group, for each of its columns, from which reading it whole takes more memory than reading it page
+#: by page, where a page and a dictionary are held for each column; measured.
 PAGES_BYTES = 2**20
 #: What text shrinks to when it is compressed, about.
 GZIP_RATIO = 5

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from automl.training.loaders import Batches
-from automl.values import Part, TargetSpec, Task
+from automl.values import Part, ShardedPart, TargetSpec, Task
 
 BINARY = TargetSpec(Task.BINARY, 1, (1, 1))
 
@@ -49,3 +49,40 @@ def test_values_come_standardised():
     target = TargetSpec(Task.REGRESSION, 1, mean=4.5, scale=2.0)
     batches = Batches(Part(part(10).inputs, np.arange(10.0)), target, 10)
     assert next(iter(batches))[1].tolist() == ((np.arange(10) - 4.5) / 2).tolist()
+
+
+def sharded(sizes, read):
+    """Returns a part in pieces whose values number its rows; `read` is told of each piece that is made."""
+    starts = np.cumsum([0, *sizes])
+
+    def piece(number):
+        read.append(number)
+        X = np.arange(*starts[number : number + 2], dtype=np.float32)[:, None]
+        return Part({"numeric": X}, X[:, 0].astype(int) % 2)
+
+    return ShardedPart(np.arange(sum(sizes)) % 2, tuple(sizes), piece)
+
+
+def test_pieces_come_one_after_the_other_in_a_new_order_each_epoch():
+    read = []
+    batches = Batches(sharded([10, 11, 12, 14], read), BINARY, 4, seed=0)
+    assert read == []
+    epochs = [rows(batches) for _ in range(8)]
+    assert len({tuple(read[i : i + 4]) for i in range(0, 32, 4)}) > 1
+    assert all(sorted(read[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 32, 4))
+    assert all(sorted(epoch) == list(range(47)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+    assert len(list(batches)) == len(batches) == 3 + 3 + 3 + 4
+
+
+def test_pieces_of_validation_keep_their_order():
+    read = []
+    batches = Batches(sharded([5, 0, 7], read), BINARY, 4)
+    assert rows(batches) == list(range(12))
+    assert read == [0, 1, 2]
+    assert len(batches) == 4
+
+
+def test_a_batch_of_one_row_ends_no_piece():
+    sizes = [len(y) for _, y in Batches(sharded([9, 9], []), BINARY, 4, seed=0)]
+    assert sizes == [4, 4, 4, 4]
