@@ -47,7 +47,7 @@ def finalise(task: FinalTask) -> ShippedModel:
         test = metrics.score_all(schema.target.task, y_test, unseen.predict(predictor.predictions))
         for name in task.references:
             # On all search rows, once: quicker than once a fold, and if it favours anybody, then the reference.
-            features, target, _ = search.sample()
+            features, target = search.sample()
             model = references.fit(name, schema, features, target, task.seed)
             predicted = unseen.predict(partial(references.predict, model, schema))
             reference_scores[name] = metrics.score(metric, y_test, predicted)

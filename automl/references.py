@@ -29,7 +29,7 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int) -
     folds = storage.load_folds(data)
     predictions = []
     for fold in folds:
-        features, target, _ = table.sample(fold.train)
+        features, target = table.sample(fold.train)
         model = fit(name, schema, features, target, seed)
         predictions.append(table.predict(partial(predict, model, schema), fold.val))
     scores = metrics.score_all_folds(schema.target.task, [table.target[fold.val] for fold in folds], predictions)

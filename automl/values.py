@@ -191,8 +191,12 @@ class Shards(Protocol):
         """Returns which of the rows, given in ascending order, are in a shard, counted from its first."""
         ...
 
-    def sample(self, rows: NDArray[np.int64]) -> tuple[pd.DataFrame, NDArray[Any], int]:
-        """Returns features and target of those of the rows that are in the first shards, and how many these are."""
+    def holding(self, rows: NDArray[np.int64]) -> list[int]:
+        """Returns the shards that hold any of the rows, given in ascending order; the first where there are none."""
+        ...
+
+    def sample(self, rows: NDArray[np.int64]) -> tuple[pd.DataFrame, NDArray[Any]]:
+        """Returns features and target of those of the rows that are in the first shards that hold any."""
         ...
 
 

@@ -10,7 +10,7 @@ random, so that each is a fair sample of the part, and the part's rows are numbe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +27,9 @@ from automl.errors import StorageError
 from automl.values import Dataset, Fold, Schema, Splits
 
 PartName = Literal["search", "test"]
+
+#: What a file may hold in less than canonical columns take, without loss.
+_NARROW = ("float32", "float16")
 
 #: Shards that make up the sample of a part by which what needs its rows at once is fitted.
 SAMPLED_SHARDS = 4
@@ -55,7 +58,7 @@ class StoredPart:
         return len(self) == 1
 
     def shard(self, number: int) -> pd.DataFrame:
-        """Returns the features of one shard, memory-mapped and read-only; (rows, columns).
+        """Returns the features of one shard, of a whole part memory-mapped and read-only; (rows, columns).
 
         Raises:
             StorageError: The file is missing or broken.
@@ -65,7 +68,8 @@ class StoredPart:
         with _explained(self.files[number].parent), pa.memory_map(str(self.files[number])) as buffer:
             # A block for each column is what lets pandas point into the file; joined blocks would be a copy.
             frame: pd.DataFrame = pa.ipc.open_file(buffer).read_all().to_pandas(split_blocks=True)
-            return frame
+            narrow = frame.columns[frame.dtypes == np.float32]
+            return frame.astype(dict.fromkeys(narrow, np.float64)) if len(narrow) else frame
 
     def within(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns which of the rows, given in ascending order, are in a shard, counted from its first."""
@@ -73,6 +77,11 @@ class StoredPart:
         begin, end = np.searchsorted(rows, (first, last))
         found: NDArray[np.int64] = rows[begin:end] - first
         return found
+
+    def holding(self, rows: NDArray[np.int64]) -> list[int]:
+        """Returns the shards that hold any of the rows, given in ascending order; the first where there are none."""
+        n_rows = np.diff(np.searchsorted(rows, self.starts))
+        return np.flatnonzero(n_rows).tolist() or [0]
 
     def predict(
         self, predict: Callable[[pd.DataFrame], NDArray[Any]], rows: NDArray[np.int64] | None = None
@@ -82,22 +91,23 @@ class StoredPart:
         Args:
             predict: Of features (rows, columns) -> (rows, ...).
         """
-        shards = ((number, self.shard(number)) for number in range(len(self)))
+        if rows is None:
+            return np.concatenate([predict(self.shard(number)) for number in range(len(self))])
         return np.concatenate(
-            [predict(shard if rows is None else shard.iloc[self.within(number, rows)]) for number, shard in shards]
+            [predict(self.shard(number).iloc[self.within(number, rows)]) for number in self.holding(rows)]
         )
 
-    def sample(self, rows: NDArray[np.int64] | None = None) -> tuple[pd.DataFrame, NDArray[Any], int]:
-        """Returns as many of the rows, given in ascending order, as fit into memory: all of them from a whole part.
+    def sample(self, rows: NDArray[np.int64] | None = None) -> tuple[pd.DataFrame, NDArray[Any]]:
+        """Returns features and target of as many of the rows as fit into memory: of a whole part, all.
 
-        Returns:
-            Features, target, and the number of shards that they come from: the first ones.
+        Args:
+            rows: In ascending order; None: all. Those in the first shards that hold any are the sample.
         """
-        n_shards = min(SAMPLED_SHARDS, len(self))
-        n_rows = self.starts[n_shards]
-        rows = np.arange(n_rows) if rows is None else rows[: np.searchsorted(rows, n_rows)]
-        frames = [self.shard(number).iloc[self.within(number, rows)] for number in range(n_shards)]
-        return frames[0] if self.is_whole else pd.concat(frames, ignore_index=True), self.target[rows], n_shards
+        rows = np.arange(self.starts[-1]) if rows is None else rows
+        shards = self.holding(rows)[:SAMPLED_SHARDS]
+        rows = rows[: np.searchsorted(rows, self.starts[shards[-1] + 1])]
+        frames = [self.shard(number).iloc[self.within(number, rows)] for number in shards]
+        return frames[0] if self.is_whole else pd.concat(frames, ignore_index=True), self.target[rows]
 
 
 def store(
@@ -128,8 +138,13 @@ def store(
         rng = np.random.default_rng(seed)
         n_test_shards = max(1, round(n_shards * len(splits.test) / max(len(splits.search), 1)))
         with ExitStack() as opened:
-            search = opened.enter_context(closing(_Sharding(folder, "search", splits.search, n_shards, rng)))
-            test = opened.enter_context(closing(_Sharding(folder, "test", splits.test, n_test_shards, rng)))
+            # In shards of their own, a single fold's validation rows are read without its training rows.
+            apart = splits.folds[0].val if len(splits.folds) == 1 else np.empty(0, np.int64)
+            narrow = {column.name for column in dataset.schema.used if column.dtype in _NARROW}
+            search = opened.enter_context(
+                closing(_Sharding(folder, "search", splits.search, n_shards, rng, narrow, apart))
+            )
+            test = opened.enter_context(closing(_Sharding(folder, "test", splits.test, n_test_shards, rng, narrow)))
             n_seen = 0
             for frame in [dataset.features] if frames is None else frames:
                 search.write(frame, n_seen)
@@ -194,6 +209,8 @@ class _Sharding:
 
     Args:
         rows: Positions of the part's rows within the table, in ascending order.
+        narrow: Columns whose values float32 can hold; it is what they are in shards, which are read again and again.
+        apart: Which of the rows are in the last shards, without others.
 
     Attributes:
         rows: These positions in the order in which the rows are stored.
@@ -202,11 +219,17 @@ class _Sharding:
     """
 
     def __init__(
-        self, folder: Path, part: PartName, rows: NDArray[np.int64], n_shards: int, rng: np.random.Generator
+        self,
+        folder: Path,
+        part: PartName,
+        rows: NDArray[np.int64],
+        n_shards: int,
+        rng: np.random.Generator,
+        narrow: Collection[str] = (),
+        apart: NDArray[np.int64] = np.empty(0, np.int64),  # noqa: B008  nobody writes to it
     ) -> None:
-        # The same number of rows in each, whatever is drawn: a shard without rows would be of no use.
-        shards = np.arange(len(rows)) * n_shards // max(len(rows), 1)
-        self._shard = shards if n_shards == 1 else rng.permutation(shards)
+        self._shard = np.zeros(len(rows), np.int32) if n_shards == 1 else _deal(len(rows), apart, n_shards, rng)
+        self._narrow = narrow if n_shards > 1 else ()
         self._given = rows
         self._files = _files(folder, part, n_shards)
         self._writers: dict[int, Any] = {}
@@ -223,7 +246,8 @@ class _Sharding:
         begin, end = np.searchsorted(self._given, (n_before, n_before + len(frame)))
         shard = self._shard[begin:end]
         order = np.argsort(shard, kind="stable")
-        table = _to_arrow(frame.iloc[self._given[begin:end][order] - n_before])
+        mine = frame.iloc[self._given[begin:end][order] - n_before]
+        table = _to_arrow(mine.astype({name: "float32" for name in mine if name in self._narrow}))
         ends = np.searchsorted(shard[order], np.arange(len(self._files) + 1))
         for number, (first, last) in enumerate(pairwise(ends)):
             if number not in self._writers:
@@ -235,6 +259,18 @@ class _Sharding:
         """Ends the files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def _deal(n_rows: int, apart: NDArray[np.int64], n_shards: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Returns the shard of each row, drawn at random; shards are as good as equal in size."""
+    is_apart = np.zeros(n_rows, bool)
+    is_apart[apart] = True
+    n_apart = max(1, round(n_shards * len(apart) / n_rows)) if len(apart) else 0
+    shard = np.empty(n_rows, np.int32)
+    for rows, first, n in ((~is_apart, 0, n_shards - n_apart), (is_apart, n_shards - n_apart, n_apart)):
+        n_mine = int(rows.sum())
+        shard[rows] = first + rng.permutation(np.arange(n_mine) * n // max(n_mine, 1))
+    return shard
 
 
 def _files(folder: Path, part: PartName, n_shards: int) -> tuple[Path, ...]:

@@ -236,35 +236,39 @@ class Preprocessing:
             DataError: No row or no column is left to learn from.
         """
 
-        def training_rows(number: int) -> tuple[Blocks, NDArray[Any]]:
-            rows = shards.within(number, fold.train)
-            target = shards.target[shards.starts[number] + rows]
-            return self._resampled(_blocks(shards.shard(number), self.schema, rows), target)
+        features, target = shards.sample(fold.train)
+        of_train, of_val = shards.holding(fold.train), shards.holding(fold.val)
+        n_rows = np.diff(np.searchsorted(fold.train, shards.starts))
+        n_sampled = int(np.searchsorted(np.cumsum(n_rows[of_train]), len(target))) + 1
+        rest = of_train[n_sampled:]
+
+        def training_rows(shard: int) -> tuple[Blocks, NDArray[Any]]:
+            rows = shards.within(shard, fold.train)
+            y = shards.target[shards.starts[shard] + rows]
+            return self._resampled(_blocks(shards.shard(shard), self.schema, rows), y)
 
         def train_piece(number: int) -> Part:
             if number == 0:
                 return sample
-            blocks, target = training_rows(n_sampled + number - 1)
-            return Part(_finish(blocks), target)
+            blocks, y = training_rows(rest[number - 1])
+            return Part(_finish(blocks), y)
 
         def val_piece(number: int) -> Part:
-            rows = shards.within(number, fold.val)
-            return Part(self.transform(shards.shard(number), rows), shards.target[shards.starts[number] + rows])
+            shard = of_val[number]
+            rows = shards.within(shard, fold.val)
+            return Part(self.transform(shards.shard(shard), rows), shards.target[shards.starts[shard] + rows])
 
-        features, target, n_sampled = shards.sample(fold.train)
-        self._rest = lambda: (training_rows(number)[0] for number in range(n_sampled, len(shards)))
+        self._rest = lambda: (training_rows(shard)[0] for shard in rest)
         walked = self._walk(features, target, None, None, None)
         self._rest = None
         sample = Part(_finish(walked.train), walked.target)
         self.notes = (f"fitted on {len(target):,} of {len(fold.train):,} training rows, drawn at random", *self.notes)
-        n_train, n_val = (
-            [len(shards.within(number, rows)) for number in range(len(shards))] for rows in (fold.train, fold.val)
-        )
         growth = len(sample.target) / len(target)
-        sizes = (len(sample.target), *(round(growth * n) for n in n_train[n_sampled:]))
+        sizes = (len(sample.target), *(round(growth * n) for n in n_rows[rest].tolist()))
+        val_sizes = tuple(len(shards.within(shard, fold.val)) for shard in of_val)
         return (
             ShardedPart(shards.target[fold.train], sizes, train_piece),
-            ShardedPart(shards.target[fold.val], tuple(n_val), val_piece),
+            ShardedPart(shards.target[fold.val], val_sizes, val_piece),
         )
 
     def transform(self, features: pd.DataFrame, rows: NDArray[np.int64] | None = None) -> Blocks:

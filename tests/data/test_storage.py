@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from automl.data import storage
@@ -80,18 +81,49 @@ def test_a_sample_is_of_the_first_shards(table: Dataset, tmp_path: Path) -> None
     opened = storage.open_part(tmp_path, "search")
     (fold, *_) = storage.load_folds(tmp_path)
     for rows in (None, fold.train):
-        features, target, n_shards = opened.sample(rows)
-        assert n_shards == storage.SAMPLED_SHARDS
+        features, target = opened.sample(rows)
         assert (features["x"].to_numpy() * 5 == target).all()
         wanted = np.arange(450) if rows is None else rows
-        assert len(target) == (wanted < opened.starts[n_shards]).sum()
+        assert len(target) == (wanted < opened.starts[storage.SAMPLED_SHARDS]).sum()
+
+
+def test_a_single_fold_has_its_validation_rows_in_shards_of_their_own(table: Dataset, tmp_path: Path) -> None:
+    splits = stored(table, tmp_path, strategy="holdout", size=0.3)
+    opened = storage.open_part(tmp_path, "search")
+    (fold,) = storage.load_folds(tmp_path)
+    assert opened.holding(fold.train) == [0, 1, 2, 3]
+    assert opened.holding(fold.val) == [4, 5]
+    assert len(opened.sample(fold.val)[1]) == len(fold.val)
+    predicted = opened.predict(lambda frame: frame["x"].to_numpy() * 5, fold.val)
+    assert (predicted == opened.target[fold.val]).all()
+    assert sorted((predicted / 10).astype(int)) == splits.search[splits.folds[0].val].tolist()
+
+
+def test_no_rows_are_predicted_as_no_rows(table: Dataset, tmp_path: Path) -> None:
+    stored(table, tmp_path)
+    opened = storage.open_part(tmp_path, "search")
+    assert opened.predict(lambda frame: np.zeros((len(frame), 3)), np.empty(0, np.int64)).shape == (0, 3)
+
+
+def test_narrow_numbers_stay_narrow_on_disk_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=400).astype(np.float32), "z": rng.normal(size=400), "y": [0, 1] * 200})
+    frame.loc[7, "x"] = None
+    data = make_dataset(frame, target="y", name="t", source="s")
+    storage.store(data, split(data), tmp_path, n_shards=3)
+    shard = storage.open_part(tmp_path, "search").shard(0)
+    assert set(shard.dtypes) == {np.dtype(np.float64)}
+    assert set(shard["x"].dropna()) <= set(data.features["x"])
+    assert set(shard["z"]) <= set(data.features["z"])
+    with pa.memory_map(str(tmp_path / "search-00000.arrow")) as file:
+        assert [str(kind) for kind in pa.ipc.open_file(file).schema.types] == ["float", "double"]
 
 
 def test_a_sample_of_a_whole_part_is_all_of_it(table: Dataset, tmp_path: Path) -> None:
     stored(table, tmp_path, n_shards=1)
     opened = storage.open_part(tmp_path, "search")
     assert opened.is_whole
-    features, target, _ = opened.sample()
+    features, target = opened.sample()
     pd.testing.assert_frame_equal(features, storage.load_part(tmp_path, "search")[0])
     assert len(target) == 450
 
