@@ -82,8 +82,28 @@ class Caller:
             os._exit(1)  # who called is gone; nobody waits for the result
 
 
+class Standby:
+    """A process that has begun and waits to be told what to do, which it is at most once."""
+
+    def __init__(self) -> None:
+        context = _context()
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_run, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def dismiss(self) -> None:
+        """Ends the process: there is nothing to do."""
+        self.connection.close()
+        self.process.join()
+
+
 class IsolatedCall:
-    """One running call of `function(caller, *arguments)` in a process of its own."""
+    """One running call of `function(caller, *arguments)` in a process of its own.
+
+    Args:
+        standby: The process, so that the call need not wait for one to begin.
+    """
 
     def __init__(
         self,
@@ -91,12 +111,12 @@ class IsolatedCall:
         *arguments: Any,
         time_limit_s: float | None = None,
         memory_limit: int | None = None,
+        standby: Standby | None = None,
     ) -> None:
-        context = _context()
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_run, args=(theirs, function, arguments), daemon=True)
-        self.process.start()
-        theirs.close()
+        if standby is None or not standby.process.is_alive():
+            standby = Standby()
+        self.process, self.connection = standby.process, standby.connection
+        self.connection.send((function, arguments))
         self.started = time.monotonic()
         self.result: Any = None
         self.failure: Failure | None = None
@@ -217,9 +237,13 @@ def _context() -> Any:
     return context
 
 
-def _run(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run(connection: Connection) -> None:
     # Ctrl-C reaches every process of the terminal; what to do about it is for the caller alone to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        function, arguments = connection.recv()
+    except EOFError:
+        return  # dismissed, or who would have called is gone
     caller = Caller(connection)
     try:
         outcome = ("result", function(caller, *arguments))

@@ -22,12 +22,16 @@ def prepare(
     return preparation.prepare(spec, base, folder, plugin_names)
 
 
-def trial(caller: Caller, task: TrialTask, plugin_names: tuple[str, ...]) -> Scored:
-    """Calls `trial.run_trial`: epochs go up the pipe, a stop comes down."""
+def trial(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> Scored:
+    """Calls `trial.run_trial`: epochs go up the pipe, a stop comes down.
+
+    Args:
+        plugin_modules: All of them. To look through what is installed takes a hundredth of a short trial.
+    """
     from automl import plugins
     from automl.trial import run_trial
 
-    plugins.load(plugin_names)
+    plugins.import_modules(plugin_modules)
 
     def report(epoch: EpochReport) -> bool:
         caller.send(epoch)

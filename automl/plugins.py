@@ -63,8 +63,18 @@ def load(named: Sequence[str] = ()) -> tuple[str, ...]:
     Raises:
         ConfigError: A plug-in cannot be imported.
     """
-    load_builtin()
     modules = named_modules(named)
+    import_modules(modules)
+    return modules
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Registers built-in components and those of the modules named, and of no others.
+
+    Raises:
+        ConfigError: A plug-in cannot be imported.
+    """
+    load_builtin()
     if modules and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # as `python -m` does; last, so that nothing installed is shadowed
     for module in modules:
@@ -78,7 +88,6 @@ def load(named: Sequence[str] = ()) -> tuple[str, ...]:
                 where="--plugin",
                 remedy="Install it, or name a module that Python finds from this folder.",
             ) from error
-    return modules
 
 
 def named_modules(named: Sequence[str] = ()) -> tuple[str, ...]:

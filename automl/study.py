@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from automl import isolation, jobs, manifest
+from automl import isolation, jobs, manifest, plugins
 from automl.errors import NoTrialSucceeded
 from automl.isolation import IsolatedCall
 from automl.recorder import Recorder
@@ -180,7 +180,7 @@ def _search(
         watcher,
         slots=options.workers,
         search_until=until,
-        plugins=options.plugins,
+        plugins=plugins.named_modules(options.plugins),
         references=jobs.REFERENCES if spec.references else (),
     )
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from automl import jobs
 from automl.errors import NoTrialSucceeded, TrainingDiverged
-from automl.isolation import Failure, IsolatedCall, wait_any
+from automl.isolation import Failure, IsolatedCall, Standby, wait_any
 from automl.recorder import Recorder
 from automl.search import Claim, Search
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
@@ -156,6 +156,7 @@ class Worker:
         self._running: list[_RunningTrial | _RunningReference] = []
         self._ended = _Ended(search.results(), prepared.direction)
         self._ahead: Claim | None = None
+        self._standby: Standby | None = None
         self._failures_in_a_row = 0
         self._repeats_in_a_row = 0
         self._stopping = False
@@ -214,6 +215,9 @@ class Worker:
             if self._ahead is not None:
                 self._search.put_back(self._ahead)
                 self._ahead = None
+            if self._standby is not None:
+                self._standby.dismiss()
+                self._standby = None
 
     # --- beginning -------------------------------------------------------------------------------------------------
 
@@ -262,14 +266,16 @@ class Worker:
             self._plugins,
             time_limit_s=min(hard, default=None),
             memory_limit=self._spec.budget.trial_memory,
+            standby=self._standby,
         )
+        self._standby = None
         self._recorder.trial_started(claim.number, claim.configuration)
         self._watcher.trial_started(claim.number)
         self._running.append(_RunningTrial(claim, call))
         return True
 
     def _look_ahead(self) -> None:
-        """Claims the next trial while others run, so that none waits for the sampler.
+        """Claims the next trial while others run, so that none waits for the sampler or for a process to begin.
 
         The sampler then does not know how the running ones end, as if there were one more slot.
         """
@@ -277,6 +283,7 @@ class Worker:
             self._stopping or self.interrupted or self._waiting_references or self._spent()
         ):
             self._ahead = self._search.claim()
+            self._standby = self._standby or Standby()
 
     def _spent(self) -> bool:
         """Returns whether the budget allows no further trial, and remembers why."""

@@ -88,7 +88,7 @@ def predict(folder: Path) -> dict[str, float]:
     bare_seconds, seconds = (min(run[side][0]["seconds"] for run in runs) for side in (0, 1))
     command = [sys.executable, "-m", "automl", "predict", "out/model", "table.parquet", "-o", "command.parquet"]
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=_environment())
     command_seconds = time.perf_counter() - began
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "bare.parquet"), pd.read_parquet(folder / "ours.parquet"))
     return {
@@ -206,7 +206,9 @@ _WORK = {
 def _in_child(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """Returns what the work says of itself, and its memory beyond the imports."""
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=_environment()
+    ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()  # its imports are done
@@ -222,6 +224,11 @@ def _in_child(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, float]
         document = json.loads(told)
     anonymous, resident = (peak - start) / 1e6
     return document, {"peak_mb": float(anonymous), "rss_mb": float(resident)}
+
+
+def _environment() -> dict[str, str]:
+    """Returns an environment of one thread, as a trial has it."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def _samples(process: psutil.Process, child: subprocess.Popen[str]) -> Iterator[tuple[int, int]]:
@@ -264,7 +271,6 @@ def main() -> None:
         document = work()
         print(json.dumps({"seconds": time.perf_counter() - began, **document}))
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with _scratch(options.folder and options.folder.absolute()) as folder:
         if not (folder / "table.parquet").is_file():
             make_table(folder, options.rows)

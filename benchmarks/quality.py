@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import machine
 import pandas as pd
 
 from automl import metrics, references
@@ -93,17 +91,13 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the table with machine and versions."""
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "pytorch-lightning", "scikit-learn", "optuna")},
-    }
+    measured_on = machine.describe()
     RESULTS.mkdir(exist_ok=True)
     settings = {"time": options.time, "workers": options.workers, "seed": options.seed}
-    document = {"settings": settings, "machine": machine, "rows": rows}
+    document = {"settings": settings, "machine": measured_on, "rows": rows}
     (RESULTS / "quality.json").write_text(json.dumps(document, indent=1) + "\n")
     lines = [
-        f"`--time {options.time} --workers {options.workers} --seed {options.seed}` on {machine['cores']} cores.",
+        f"`--time {options.time} --workers {options.workers} --seed {options.seed}` on {measured_on['cores']} cores.",
         "",
         "| data | metric | automl | linear | boosting | trials complete / pruned / failed | seconds |",
         "|---|---|---|---|---|---|---|",

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,10 +18,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
+import large_table
+import machine
 import studies
+import trial_profile
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -78,7 +78,7 @@ def tutorial(trial: float, n_trials: int, target: str) -> list[Row]:
 def workers() -> list[Row]:
     """Returns trials a minute with two workers against one, and what the machine gives two bare loops."""
     one, two = one_worker().interval(21, 40), _study("two", 60, workers=2).interval(21, 60)
-    both = [subprocess.Popen(_command("bare"), stdout=subprocess.PIPE, env=_single()) for _ in range(2)]
+    both = [subprocess.Popen(_command("bare"), stdout=subprocess.PIPE, env=studies.single_threaded()) for _ in range(2)]
     side = statistics.mean(min(json.loads(process.communicate()[0])["seconds"]) for process in both)
     alone = min(_bare()["seconds"])
     detail = f"{60 / two:.0f} / {60 / one:.0f} a minute; two bare loops side by side: {2 * alone / side:.2f}"
@@ -123,6 +123,24 @@ def memory() -> list[Row]:
     ]
 
 
+def large() -> list[Row]:
+    """Returns how a table of a million rows does, beside the bare work on it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        large_table.make_table(Path(scratch), 1_000_000)
+        trained, predicted = large_table.train(Path(scratch)), large_table.predict(Path(scratch))
+    rates = f"{trained['rows_per_s']:,.0f} / {trained['bare_rows_per_s']:,.0f} rows a second, one epoch"
+    held = f"{trained['peak_mb']:.0f} MB / {trained['matrix_mb']:.0f} MB beyond the imports"
+    seconds = (
+        f"{predicted['seconds']:.2f} s / {predicted['bare_seconds']:.2f} s; peak {predicted['peak_mb']:.0f} MB "
+        f"(bare {predicted['bare_peak_mb']:.0f} MB); `automl predict` in all {predicted['command_seconds']:.1f} s"
+    )
+    return [
+        Row("a million rows: training / bare loop, rows a second", ">= 0.8", trained["ratio"], rates),
+        Row("a million rows: peak memory of a trial / its float32 matrix", "<= 3", trained["memory_ratio"], held),
+        Row("a million rows: predict / bare, seconds", "<= 1.5", predicted["ratio"], seconds),
+    ]
+
+
 GROUPS: dict[str, Callable[[], list[Row]]] = {
     "overhead": overhead,
     "tutorial": lambda: tutorial(one_worker().interval(3, 20), 4, ">= 12"),
@@ -130,6 +148,7 @@ GROUPS: dict[str, Callable[[], list[Row]]] = {
     "growth": lambda: growth(1_000, "<= 1.3"),
     "start": start,
     "memory": memory,
+    "large": large,
 }
 #: Half of the target: neighbours on a busy machine do not slow both sides alike.
 SHORT: dict[str, Callable[[], list[Row]]] = {
@@ -157,18 +176,15 @@ def _bare() -> dict[str, list[float]]:
 
 
 def _fixed_work(*arguments: str) -> dict[str, list[float]]:
-    done = subprocess.run(_command(*arguments), check=True, capture_output=True, text=True, env=_single())
+    done = subprocess.run(
+        _command(*arguments), check=True, capture_output=True, text=True, env=studies.single_threaded()
+    )
     document: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return document
 
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, str(HERE / "fixed_work.py"), *arguments]
-
-
-def _single() -> dict[str, str]:
-    """Returns the environment of one thread, as a trial has it."""
-    return {**studies.environment(), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _seconds(command: list[str]) -> float:
@@ -179,14 +195,8 @@ def _seconds(command: list[str]) -> float:
 
 def write(rows: list[Row]) -> None:
     """Writes the table with machine and versions."""
-    machine = {
-        "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "pytorch-lightning", "optuna", "mlflow", "scikit-learn")},
-    }
     RESULTS.mkdir(exist_ok=True)
-    document = {"machine": machine, "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
+    document = {"machine": machine.describe(), "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
     (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
     lines = ["| what | target | figure | verdict | detail |", "|---|---|---|---|---|", *map(_line, rows)]
     (RESULTS / "speed.md").write_text("\n".join(lines) + "\n")
@@ -211,6 +221,7 @@ def main() -> None:
             print(_line(row), flush=True)
     if not (options.short or options.only):
         write(rows)
+        trial_profile.report()
     sys.exit(any(row.verdict == "MISSED" for row in rows))
 
 

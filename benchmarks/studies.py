@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,16 @@ def run(
     n_train: int = 20_000,
     workers: int = 1,
     n_epochs: int = fixed_work.N_EPOCHS,
+    program: Sequence[str] = (sys.executable, "-m", "automl"),
 ) -> Record:
-    """Returns the record of a study that is run in an empty folder."""
+    """Returns the record of a study that is run in an empty folder, by the command line or what stands for it."""
     import psutil
 
     folder.mkdir()
     fixed_work.table(n_train).to_parquet(folder / "table.parquet")
     (folder / "space.yaml").write_text(SPACE)
     (folder / "study.yaml").write_text(STUDY.format(n_trials=n_trials, n_epochs=n_epochs))
-    command = [sys.executable, "-m", "automl", "run", "study.yaml", "--workers", str(workers), "--json", "--quiet"]
+    command = [*program, "run", "study.yaml", "--workers", str(workers), "--json", "--quiet"]
     began, clock = time.time(), time.monotonic()
     with (folder / "result.json").open("w") as out:  # a pipe that nobody reads would hold up a long leaderboard
         process = subprocess.Popen(command, cwd=folder, stdout=out, env=environment())
@@ -102,6 +104,11 @@ def run(
 def environment() -> dict[str, str]:
     """Returns an environment without what this process was told about MLflow."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
+def single_threaded() -> dict[str, str]:
+    """Returns the environment of one thread, as a trial has it."""
+    return {**environment(), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def _record(folder: Path, began: float, seconds: float, pending: int, peak: dict[str, float]) -> Record:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from automl.errors import DataError, Problem
-from automl.isolation import IsolatedCall, wait_any
+from automl.isolation import IsolatedCall, Standby, wait_any
 
 #: A process of its own must be able to import what it runs, and a test file cannot be imported by name.
 FUNCTIONS = """
@@ -217,6 +217,32 @@ def test_several_calls_run_side_by_side(run: ModuleType) -> None:
         finished(call)
 
 
+def test_a_call_takes_the_process_that_stands_by(run: ModuleType) -> None:
+    standby = Standby()
+    assert IsolatedCall(run.add, 2, 3, standby=standby).wait() == (5, standby.process.pid)
+
+
+def test_a_call_does_without_a_process_that_died_as_it_stood_by(run: ModuleType) -> None:
+    standby = Standby()
+    standby.process.kill()
+    standby.process.join()
+    total, pid = IsolatedCall(run.add, 2, 3, standby=standby).wait()
+    assert total == 5
+    assert pid != standby.process.pid
+
+
+def test_limits_count_from_the_call_and_not_from_when_its_process_began(run: ModuleType) -> None:
+    standby = Standby()
+    time.sleep(1.2)
+    assert IsolatedCall(run.add, 2, 3, standby=standby, time_limit_s=1.0).wait()[0] == 5
+
+
+def test_a_process_that_stands_by_can_be_dismissed() -> None:
+    standby = Standby()
+    standby.dismiss()
+    assert standby.process.exitcode == 0
+
+
 CALL_AND_WAIT = """
 import sys
 from automl import isolation
@@ -227,8 +253,19 @@ if __name__ == "__main__":
 """
 
 
-def test_a_process_ends_when_its_caller_is_killed(run: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "caller.py").write_text(CALL_AND_WAIT)
+STAND_BY_AND_WAIT = """
+import time
+from automl import isolation
+isolation.PRELOAD = "json"
+if __name__ == "__main__":
+    print(isolation.Standby().process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("code", [CALL_AND_WAIT, STAND_BY_AND_WAIT])
+def test_a_process_ends_when_its_caller_is_killed(code: str, run: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "caller.py").write_text(code)
     path = os.pathsep.join([str(Path(str(run.__file__)).parent), os.environ.get("PYTHONPATH", "")])
     caller = subprocess.Popen(
         [sys.executable, str(tmp_path / "caller.py")],

@@ -59,6 +59,15 @@ def test_an_installed_package_is_found_by_its_entry_point(folder: Path) -> None:
     assert "four" in CATALOGUES["scaling"]
 
 
+def test_what_is_imported_by_name_is_all_that_is_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("five", "six"):
+        (folder / f"lab_{name}.py").write_text(PLUGIN.format(name=name))
+    monkeypatch.setenv(plugins.VARIABLE, "lab_five")
+    plugins.import_modules(["lab_six"])
+    assert "six" in CATALOGUES["scaling"]
+    assert "five" not in CATALOGUES["scaling"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -15,6 +15,7 @@ from automl import losses, metrics
 from automl.components import catalogue
 from automl.errors import DataError, TrainingDiverged
 from automl.networks.mlp import mlp
+from automl.training.fit import _fabric as fabric
 from automl.training.fit import fit
 from automl.training.loaders import Batches
 from automl.training.module import SupervisedModule
@@ -252,6 +253,17 @@ def test_errors_of_the_report_come_through():
 
     with pytest.raises(KeyError, match="lost"):
         train(report=broken)
+
+
+def test_installed_packages_are_not_looked_through_for_callbacks(tmp_path, monkeypatch):
+    (tmp_path / "meddler.py").write_text("raise RuntimeError('was loaded')")
+    info = tmp_path / "meddler-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: meddler\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lightning_fabric.callbacks_factory]\nmeddler = meddler:callbacks\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fabric.cache_clear()
+    assert train(settings=TrainerSettings(max_epochs=1)).n_epochs == 1
 
 
 def test_prints_and_warns_nothing(capfd, caplog):
