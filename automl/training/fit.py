@@ -26,6 +26,9 @@ from automl.training.loaders import Batches
 from automl.training.module import SupervisedModule
 from automl.values import Configuration, EpochReport, Metric, PreparedData, TrainerSettings
 
+#: How often validation rows are predicted once a deadline has cut training short: for the epoch, and as it ships.
+SCORINGS = 2
+
 Ending = Literal["max_epochs", "patience", "report", "deadline", "diverged"]
 
 
@@ -73,8 +76,8 @@ def fit(
         settings: What is not searched.
         seed: Of initial weights, dropout and the order of rows.
         report: Called after each epoch; returns whether to stop now.
-        stop_at: `time.monotonic()` after which training stops at the next batch. The epoch that this cuts short is
-            scored like any other, so that there always is a score.
+        stop_at: `time.monotonic()` by which training ends. The epoch that this cuts short is scored like any other, for
+            which time is left, so that there always is a score.
 
     Raises:
         TrainingDiverged: The first epoch already gave numbers that are not finite.
@@ -92,9 +95,8 @@ def fit(
         # Fabric's wrapper casts; in full precision that is nothing, for a quarter of a small network's forward.
         trained = network if settings.precision == "32-true" else prepared
         module = SupervisedModule(trained, loss, configuration.optimizer, configuration.schedule, n_steps)
-        deadline = math.inf if stop_at is None else stop_at
-        loop = _Loop(fabric, module, train, val, deadline)
-        watch = _Watch(data, metric, settings.patience, network, report, deadline)
+        loop = _Loop(fabric, module, train, val, math.inf if stop_at is None else stop_at)
+        watch = _Watch(data, metric, settings.patience, network, report)
         for _ in range(settings.max_epochs):
             if watch.after_epoch(loop.epoch()):
                 break
@@ -110,6 +112,7 @@ class _Epoch:
         val_loss: Over the validation rows, after the last step.
         outputs: What the network says of the validation rows; (rows, n_outputs) or (rows, members, n_outputs).
         learning_rate: Of the last step.
+        is_last: Whether there is no time for another one.
     """
 
     train_loss: float
@@ -117,6 +120,7 @@ class _Epoch:
     outputs: Tensor
     learning_rate: float
     seconds: float
+    is_last: bool
 
 
 class _Loop:
@@ -133,22 +137,28 @@ class _Loop:
         self._schedule: Any = configured["lr_scheduler"]
         self._train = train
         self._val = val
+        self._n_val = val.n_rows
         self._deadline = deadline
 
     def epoch(self) -> _Epoch:
-        """Returns what one epoch gave; past the deadline it ends with the next step."""
+        """Returns what one epoch gave; it is cut short so that there is time to score it by the deadline."""
         started = time.monotonic()
-        train_loss = self._fit()
+        train_loss, is_cut = self._fit(started)
+        trained = time.monotonic()
         learning_rate = self._optimizer.param_groups[0]["lr"]
         outputs, val_loss = self._validate()
         if self._schedule["interval"] == "epoch":
             of = (val_loss,) if self._schedule["reduce_on_plateau"] else ()
             self._schedule["scheduler"].step(*of)
-        return _Epoch(train_loss, val_loss, outputs, learning_rate, time.monotonic() - started)
+        now = time.monotonic()
+        is_last = is_cut or now + SCORINGS * (now - trained) >= self._deadline
+        return _Epoch(train_loss, val_loss, outputs, learning_rate, now - started, is_last)
 
-    def _fit(self) -> float:
+    def _fit(self, started: float) -> tuple[float, bool]:
+        """Returns the mean loss of the steps, and whether time ran out before all were made."""
         self._module.train()
         train_losses = []
+        n_seen = 0
         for position, batch in enumerate(self._train):
             loss = self._module.training_step(batch, position)
             self._optimizer.zero_grad()
@@ -157,9 +167,12 @@ class _Loop:
             if self._schedule["interval"] == "step":
                 self._schedule["scheduler"].step()
             train_losses.append(loss.detach())  # to read the number here would make an accelerator wait
-            if time.monotonic() >= self._deadline:
+            n_seen += len(batch[1])
+            # A row is validated in no more time than it is trained on.
+            now = time.monotonic()
+            if now + SCORINGS * self._n_val * (now - started) / n_seen >= self._deadline:
                 break
-        return float(torch.stack(train_losses).mean())
+        return float(torch.stack(train_losses).mean()), position + 1 < len(self._train)
 
     @torch.no_grad()
     def _validate(self) -> tuple[Tensor, float]:
@@ -179,14 +192,12 @@ class _Watch:
         patience: int,
         network: nn.Module,
         report: Callable[[EpochReport], bool],
-        deadline: float,
     ) -> None:
         self._data = data
         self._metric = metric
         self._patience = patience
         self._network = network
         self._report = report
-        self._deadline = deadline
         self._stopped: Ending = "max_epochs"
         self._problem: DataError | TrainingDiverged | None = None
         self._history: list[EpochReport] = []
@@ -233,7 +244,7 @@ class _Watch:
             self._weights = {name: weight.detach().cpu().clone() for name, weight in self._network.state_dict().items()}
         if self._report(current):
             return "report"
-        if time.monotonic() >= self._deadline:
+        if epoch.is_last:
             return "deadline"
         if current.epoch - self._best.epoch >= self._patience:
             return "patience"

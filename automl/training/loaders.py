@@ -49,6 +49,11 @@ class Batches:
         self._device = device
         self._whole = self._load(0) if len(part.sizes) == 1 else None
 
+    @property
+    def n_rows(self) -> int:
+        """All rows of the part."""
+        return sum(self._part.sizes)
+
     def __len__(self) -> int:
         return sum(-(-self._n_used(n_rows) // self._batch_size) for n_rows in self._part.sizes)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import math
 import time
@@ -26,6 +27,7 @@ from automl.values import (
     InputSpec,
     Part,
     PreparedData,
+    ShardedPart,
     TargetSpec,
     Task,
     TrainerSettings,
@@ -174,6 +176,27 @@ def test_a_deadline_in_the_past_still_gives_a_score():
     found = train(stop_at=time.monotonic() - 1, settings=TrainerSettings(max_epochs=1000))
     assert (found.stopped, found.n_epochs, len(found.history)) == ("deadline", 1, 1)
     assert math.isfinite(found.value)
+
+
+def test_time_is_left_to_score_what_a_deadline_cuts_short():
+    made = []
+
+    def slow(n_pieces):
+        part = problem(Task.BINARY, n_train=40).train
+
+        def piece(number):
+            made.append(number)
+            time.sleep(0.05)
+            return part
+
+        return ShardedPart(np.tile(part.target, n_pieces), (40,) * n_pieces, piece)
+
+    data = dataclasses.replace(problem(Task.BINARY), train=slow(10_000), val=slow(20))
+    started = time.monotonic()
+    found = train(data=data, stop_at=started + 4)  # of which 2 are needed to score 20 pieces twice
+    assert (found.stopped, found.n_epochs, len(found.predictions)) == ("deadline", 1, 800)
+    n_trained = len(made) - 40
+    assert 5 < n_trained < 45  # without it, 80
 
 
 def test_a_deadline_ends_a_long_training():
