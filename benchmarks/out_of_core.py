@@ -4,8 +4,9 @@
 
 Writes a folder of parquet files as pandas writes them, and runs `automl run` with one trial of one epoch on it, under a
 control group with that much memory where one can be made, else under `ulimit -v` for each process. Prints one JSON
-document: rows a second of training (with reading, preprocessing and validating), and of the same loop on a table of
-the same kind that fits into memory; the highest memory of all processes together, where the control group tells.
+document: rows a second of training (with reading, preprocessing and validating), and those of the same study on a table
+of the same kind that fits into memory; and the highest memory of all processes together, without pages of files, where
+the control group tells.
 """
 
 from __future__ import annotations
@@ -66,14 +67,20 @@ def run(base: Path, table: Path, limit: int | None) -> dict[str, Any]:
     base.mkdir()
     (base / "space.yaml").write_text(SPACE)
     (base / "study.yaml").write_text(STUDY.replace("PATH", json.dumps(str(table))))
-    with _limited(limit) as (enter, peak, kind):
-        began = time.perf_counter()
-        command = [sys.executable, "-m", "automl", "run", "study.yaml", "--workers", "1", "--json", "--quiet"]
-        done = subprocess.run(command, cwd=base, capture_output=True, text=True, check=False, preexec_fn=enter)
-        seconds = time.perf_counter() - began
-        if done.returncode:
-            raise SystemExit(f"`automl run` ended with {done.returncode}: {done.stderr.strip()}")
-        memory = peak()
+    command = [sys.executable, "-m", "automl", "run", "study.yaml", "--workers", "1", "--json", "--quiet"]
+    began, memory = time.perf_counter(), 0
+    with (
+        _limited(limit) as (enter, used, kind),
+        (base / "result.json").open("w") as out,
+        (base / "errors.txt").open("w") as err,
+        subprocess.Popen(command, cwd=base, stdout=out, stderr=err, preexec_fn=enter) as process,
+    ):
+        while process.poll() is None:
+            memory = max(memory, used())
+            time.sleep(0.1)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"`automl run` ended with {process.returncode}: {(base / 'errors.txt').read_text()}")
     state = base / ".automl/studies/large"
     prepared = json.loads((state / "prepared.json").read_text())
     points = [
@@ -85,24 +92,27 @@ def run(base: Path, table: Path, limit: int | None) -> dict[str, Any]:
     return {
         "n_rows": prepared["n_search"] + prepared["n_test"],
         "n_shards": prepared["n_shards"],
-        "test": json.loads(done.stdout)["test"],
+        "test": json.loads((base / "result.json").read_text())["test"],
         "rows_per_s": prepared["n_train"] / sum(points),
         "seconds": seconds,
         "limited_by": kind,
-        "peak_mb": memory / 1e6 if memory else None,
+        "peak_mb": memory / 1e6 or None,
     }
 
 
-Limit = tuple[Callable[[], None] | None, Callable[[], int | None], str]
+Limit = tuple[Callable[[], None] | None, Callable[[], int], str]
 
 
 @contextmanager
 def _limited(limit: int | None) -> Iterator[Limit]:
-    """Yields what a process calls to be under the limit, what tells the highest use so far, and what kind it is."""
+    """Yields what a process calls to be under the limit, what tells the memory in use, and what kind of limit it is.
+
+    In use is what no file backs: pages of files fill all the memory there is, and are given back when it is needed.
+    """
     if limit is None:
-        yield None, lambda: None, "nothing"
+        yield None, lambda: 0, "nothing"
         return
-    group, limit_name, peak_name = _group()
+    group, limit_name, used_name = _group()
     try:
         group.mkdir()
         (group / limit_name).write_text(str(limit))
@@ -110,14 +120,18 @@ def _limited(limit: int | None) -> Iterator[Limit]:
     except OSError:
         usable = False
     if not usable:
-        yield (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))), lambda: None, "ulimit -v"
+        yield (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))), lambda: 0, "ulimit -v"
         return
 
     def enter() -> None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
+    def used() -> int:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(stat[used_name])
+
     try:
-        yield enter, lambda: int((group / peak_name).read_text()), "control group"
+        yield enter, used, "control group"
     finally:
         group.rmdir()
 
@@ -126,8 +140,8 @@ def _group() -> tuple[Path, str, str]:
     root = Path("/sys/fs/cgroup")
     name = f"automl-benchmark-{os.getpid()}"
     if (root / "memory").is_dir():
-        return root / "memory" / name, "memory.limit_in_bytes", "memory.max_usage_in_bytes"
-    return root / name, "memory.max", "memory.peak"
+        return root / "memory" / name, "memory.limit_in_bytes", "rss"
+    return root / name, "memory.max", "anon"
 
 
 def main() -> None:
