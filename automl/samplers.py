@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
+import heapq
 import math
 import warnings
 from collections.abc import Callable, Container
@@ -49,12 +49,6 @@ class Bounded(BaseSampler):
         self._n_latest = n_latest
         self._view: optuna.Study | None = None
         self._viewed = -1
-        # How many trials were looked at and how many of them had ended; the numbers of those that had not; and of those
-        # that had, the best by rank and the latest.
-        self._n_noted = self._n_ended = 0
-        self._open: list[int] = []
-        self._best: list[tuple[float, float, int]] = []
-        self._latest: list[int] = []
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._of.infer_relative_search_space(self._look(study, trial), trial)
@@ -82,26 +76,14 @@ class Bounded(BaseSampler):
         """Returns the study as the sampler sees it, made once for each trial that is sampled."""
         if self._view is None or self._viewed != trial.number:
             trials = study.get_trials(deepcopy=False)
-            sign = 1.0 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1.0
-            self._note_ended(trials, sign)
-            if self._n_ended > self._n_best + self._n_latest:
-                shown = {*(number for *_, number in self._best), *self._latest, *self._open}
-                trials = [trials[number] for number in sorted(shown)]
+            ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+            if len(ended) > self._n_best + self._n_latest:
+                sign = 1.0 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1.0
+                kept = {t.number for t in heapq.nsmallest(self._n_best, ended, key=lambda t: _rank(t, sign))}
+                kept.update(t.number for t in ended[-self._n_latest :])
+                trials = [t for t in trials if t.number in kept or t.state is TrialState.RUNNING]
             self._view, self._viewed = _View(study, trials), trial.number
         return self._view
-
-    def _note_ended(self, trials: list[FrozenTrial], sign: float) -> None:
-        """Keeps the best and the latest of those that have ended; those that had ended before are not looked at."""
-        candidates = [*self._open, *range(self._n_noted, len(trials))]
-        self._n_noted = len(trials)
-        self._open = [number for number in candidates if not trials[number].state.is_finished()]
-        for number in candidates:
-            if trials[number].state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self._n_ended += 1
-                bisect.insort(self._best, _rank(trials[number], sign))
-                bisect.insort(self._latest, number)
-        del self._best[self._n_best :]
-        del self._latest[: -self._n_latest]
 
 
 def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, int]:

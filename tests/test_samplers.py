@@ -85,3 +85,11 @@ def test_it_still_finds_what_is_best(direction: str) -> None:
     assert max(bounded) < 0.05
     drawn = [min(values(optuna.samplers.RandomSampler(seed=seed), 120, direction)) for seed in range(5)]
     assert sum(bounded) < sum(drawn)
+
+
+def test_a_pruner_may_show_the_sampler_a_part_of_the_study() -> None:
+    """Hyperband shows each bracket's trials, so that a trial's number is not its place among those shown."""
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+    study = optuna.create_study(sampler=Bounded(tpe(), n_best=3, n_latest=5), pruner=pruner, study_name="x")
+    study.optimize(objective, n_trials=60)
+    assert all(trial.state is TrialState.COMPLETE for trial in study.trials)
