@@ -177,12 +177,13 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], where: str, flags: Ma
         f"found `{found}`" if isinstance(found, (str, int, float, bool)) or found is None else "found " + _kind(found)
     )
     if kind in ("literal_error", "enum"):
-        allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return Problem(
-            f"{shown}; allowed: {', '.join(f'`{one}`' for one in allowed)}",
-            place,
-            did_you_mean(str(found), allowed) if isinstance(found, str) else "",
-        )
+        # Such as "'auto', True or False", of which YAML writes the last two in small letters.
+        expected = re.findall(r"'([^']*)'|\b(True|False)\b", str(context.get("expected", "")))
+        allowed = [word or truth.lower() for word, truth in expected]
+        remedy = did_you_mean(found, allowed) if isinstance(found, str) else ""
+        # All that is known has been told by then.
+        told = remedy if remedy.startswith("Did you mean") else ""
+        return Problem(f"{shown}; allowed: {', '.join(f'`{one}`' for one in allowed)}", place, told)
     if kind == "value_error":
         return Problem(str(context["error"]), place.removesuffix(".value"))
     if kind in _BOUNDS:

@@ -27,7 +27,11 @@ def check(spec: StudySpec, base: Path) -> Prepared:
     Raises:
         ConfigError, DataError: With everything that is wrong with components, space and data, all at once.
     """
-    return _resolve(spec, base)[0]
+    prepared, table, _ = _resolve(spec, base)
+    if isinstance(table, Survey):
+        for _frame in table.frames():  # only to see whether every value is what its column is taken for
+            pass
+    return prepared
 
 
 def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tuple[str, ...] = ()) -> Prepared:

@@ -181,7 +181,7 @@ def test_a_table_that_does_not_fit_is_kept_in_shards(
     monkeypatch.setattr(out_of_core, "MIN_SHARD_BYTES", 2000)
     made = study(validation={"strategy": "holdout", "test_size": 0.2})
     assert made.prepared.n_shards == len(storage.open_part(made.folder.data, "search")) == 4
-    assert made.prepared.notes[0].startswith("Larger than memory: kept on disk")
+    assert made.prepared.notes[0].startswith("Kept on disk, and its columns described by")
     # What is free now changes nothing in a study that goes on: its trials lie in that order.
     before = storage.load_folds(made.folder.data)[0].train
     monkeypatch.setattr(memory, "available", lambda: 2**40)
@@ -203,3 +203,16 @@ def test_a_changed_table_on_disk_is_told(study: Callable[..., Any], monkeypatch:
     boring_table(Task.BINARY, n_rows=161).drop(columns="remark").to_parquet(made.base / "table.parquet")
     with pytest.raises(ConfigError, match="the table changed"):
         preparation.prepare(made.spec, made.base, made.folder)
+
+
+def test_checking_looks_at_every_value_of_a_table_on_disk(
+    tmp_path: Path, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    table = boring_table(Task.BINARY, n_rows=400)
+    words = [str(number % 30) for number in range(400)]
+    words[399] = "many"
+    table.assign(words=words).to_parquet(tmp_path / "table.parquet")
+    data = {"source": "parquet", "params": {"path": "table.parquet"}, "target": "target", "out_of_core": True}
+    found = told(document(Task.BINARY, data={**data, "kinds": {"words": "numeric"}}), tmp_path)
+    assert "the first is `many` in row 400" in found

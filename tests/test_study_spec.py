@@ -240,3 +240,8 @@ def test_a_name_for_a_table(path: str, name: str) -> None:
 @pytest.mark.parametrize("target", ["Wurde gekündigt?", "x" * 300, "???", "日本"])
 def test_whatever_the_target_is_called_the_name_is_one(target: str) -> None:
     assert spec(name=study_spec.name_for(Path("データ.csv"), target))
+
+
+def test_truth_values_among_words_are_told_as_yaml_writes_them() -> None:
+    found = problems(SMALLEST | {"data": SMALLEST["data"] | {"out_of_core": "maybe"}})
+    assert found == ["x.yaml: data.out_of_core: found `maybe`; allowed: `auto`, `true`, `false`."]

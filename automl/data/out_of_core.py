@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def survey(
         raise ConfigError(
             f"the source `{source}` cannot be read in parts",
             where="data.out_of_core",
-            remedy=f"Known for it: {known}; or write `out_of_core: false`.",
+            remedy=f"These can: {known}. Or write `out_of_core: false`.",
         )
     kinds = kinds or {}
     extent = parts.extent(source, params, base)
@@ -129,7 +130,7 @@ def survey(
         source=sources.describe(source, params),
         extra=extra,
         notes=(
-            f"Larger than memory: kept on disk, and its columns described by {len(described):,} of {len(y):,} rows.",
+            f"Kept on disk, and its columns described by {len(described):,} of {len(y):,} rows.",
             *notes,
             *column_notes,
         ),
@@ -160,7 +161,8 @@ class _Look:
         """Looks at the next rows."""
         if self._n_seen == 0:
             self.digest.update(json.dumps([str(name) for name in part]).encode())
-        self.digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
+        with suppress(TypeError):  # of lists and the like, which `check` refuses
+            self.digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
         part = part.set_axis(range(self._n_seen, self._n_seen + len(part)))
         self._n_seen += len(part)
         self._kept.append(part[[name for name in self._names if name in part]].copy())

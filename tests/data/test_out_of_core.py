@@ -152,6 +152,12 @@ def test_what_is_wrong_with_a_table_is_told_at_once(many_parts: None, tmp_path: 
         survey(tmp_path, split_columns=["whom"])
 
 
+def test_lists_are_refused_as_of_any_table(tmp_path: Path) -> None:
+    write(pd.DataFrame({"x": [[1, 2]] * 200, "z": range(200), "target": [0, 1] * 100}), tmp_path)
+    with pytest.raises(DataError, match=r"`x`: .* cannot be learned from"):
+        survey(tmp_path)
+
+
 def test_a_source_without_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the source `sklearn` cannot be read in parts"):
         out_of_core.survey("sklearn", {"name": "iris"}, tmp_path, target="target", name="t")
