@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -49,6 +51,8 @@ class Bounded(BaseSampler):
         self._n_latest = n_latest
         self._view: optuna.Study | None = None
         self._viewed = -1
+        self._ended: set[int] = set()
+        self._ranked: list[tuple[float, float, int]] = []  # of those that have ended, best first
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._of.infer_relative_search_space(self._look(study, trial), trial)
@@ -75,15 +79,25 @@ class Bounded(BaseSampler):
     def _look(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
         """Returns the study as the sampler sees it, made once for each trial that is sampled."""
         if self._view is None or self._viewed != trial.number:
-            trials = study.get_trials(deepcopy=False)
-            ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+            # Not always all: Hyperband shows the trials of one bracket.
+            trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+            sign = 1.0 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1.0
+            self._note_ended(trials, sign)
+            ended = self._ended & trials.keys()
             if len(ended) > self._n_best + self._n_latest:
-                sign = 1.0 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1.0
-                kept = {t.number for t in heapq.nsmallest(self._n_best, ended, key=lambda t: _rank(t, sign))}
-                kept.update(t.number for t in ended[-self._n_latest :])
-                trials = [t for t in trials if t.number in kept or t.state is TrialState.RUNNING]
-            self._view, self._viewed = _View(study, trials), trial.number
+                kept = set(islice((number for *_, number in self._ranked if number in ended), self._n_best))
+                kept.update(heapq.nlargest(self._n_latest, ended))
+                kept.update(n for n in trials.keys() - ended if trials[n].state is TrialState.RUNNING)
+                trials = {number: trials[number] for number in sorted(kept)}
+            self._view, self._viewed = _View(study, list(trials.values())), trial.number
         return self._view
+
+    def _note_ended(self, trials: Mapping[int, FrozenTrial], sign: float) -> None:
+        """Ranks trials that have ended since the last look: what does not change is worked out once."""
+        for number in trials.keys() - self._ended:
+            if trials[number].state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._ended.add(number)
+                bisect.insort(self._ranked, _rank(trials[number], sign))
 
 
 def _rank(trial: FrozenTrial, sign: float) -> tuple[float, float, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -85,6 +87,26 @@ def test_it_still_finds_what_is_best(direction: str) -> None:
     assert max(bounded) < 0.05
     drawn = [min(values(optuna.samplers.RandomSampler(seed=seed), 120, direction)) for seed in range(5)]
     assert sum(bounded) < sum(drawn)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_what_is_shown_is_worked_out_anew_for_no_trial(direction: str) -> None:
+    """The view that is kept up is the one that a sampler that begins now would make, after each of many trials."""
+    seeing, rng = Seeing(), random.Random(0)
+    study = optuna.create_study(sampler=Bounded(seeing, n_best=4, n_latest=6), direction=direction)
+    waiting: list[optuna.Trial] = []
+    for number in range(60):
+        asked = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        fresh = Bounded(seeing, n_best=4, n_latest=6)._look(study, study.get_trials()[-1])
+        kept = study.sampler._look(study, study.get_trials()[-1])  # type: ignore[attr-defined]
+        assert [t.number for t in kept.trials] == [t.number for t in fresh.trials]
+        asked.report(rng.random(), rng.randrange(5))
+        waiting.append(asked)
+        if number % 3:  # two of three end, in any order
+            state = rng.choice([TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+            ends = waiting.pop(rng.randrange(len(waiting)))
+            study.tell(ends, rng.random() if state is TrialState.COMPLETE else None, state=state)
+    assert len(kept.trials) < 40
 
 
 def test_a_pruner_may_show_the_sampler_a_part_of_the_study() -> None:
