@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 # First, since it loads torch before scikit-learn.
 from automl import preload  # noqa: F401  # isort: skip
+import machine
 import optuna
 import pandas as pd
 import torch
@@ -209,13 +207,8 @@ def _known(settings: dict[str, int]) -> list[Row]:
 
 def write(rows: list[Row], settings: dict[str, int]) -> None:
     """Writes the rows and the table, with machine and versions."""
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "scikit-learn", "optuna")},
-    }
     RESULTS.mkdir(exist_ok=True)
-    document = {"settings": settings, "machine": machine, "rows": rows}
+    document = {"settings": settings, "machine": machine.describe(), "rows": rows}
     (RESULTS / "bounded_sampler.json").write_text(json.dumps(document, indent=1) + "\n")
     (RESULTS / "bounded_sampler.md").write_text("\n".join(report(rows, settings)) + "\n")
 

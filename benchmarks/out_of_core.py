@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import pandas as pd
 
@@ -161,6 +162,7 @@ def main() -> None:
             make_table(large, TIMES * limit, options.columns)
             make_table(small, limit / 8, options.columns)
         document = {
+            "machine": machine.describe(),
             "limit_mb": limit / 1e6,
             "table_mb": sum(file.stat().st_size for file in large.iterdir()) / 1e6,
             "columns": options.columns,

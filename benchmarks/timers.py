@@ -109,7 +109,8 @@ def wrap_trial(timers: Timers) -> None:
     for owner, name, label in (
         (plugins, "import_modules", "plug-ins"),
         (storage, "load_schema", "data"),
-        (storage, "load_part", "data"),
+        (storage, "open_part", "data"),
+        (storage.StoredPart, "shard", "data"),
         (storage, "load_folds", "data"),
         (automl.trial, "prepare", "preprocessing"),
         (pl, "seed_everything", "set-up"),

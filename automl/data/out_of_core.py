@@ -36,8 +36,8 @@ PART_VALUES = SAMPLE_VALUES = 2**22
 
 def needed(source: str, params: Mapping[str, Any], base: Path, memory: int) -> bool:
     """Returns whether a table would not fit into `memory` bytes, as far as its files tell."""
-    extent = parts.extent(source, params, base)
-    return extent is not None and COPIES * extent.n_bytes > memory
+    n_bytes = parts.size(source, params, base)
+    return n_bytes is not None and COPIES * n_bytes > memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,7 @@ def survey(
             remedy=f"These can: {known}. Or write `out_of_core: false`.",
         )
     kinds = kinds or {}
-    extent = parts.extent(source, params, base)
-    n_columns = extent.n_columns if extent else 1
+    n_columns = parts.n_columns(source, params, base)
     look = _Look([target, *split_columns], _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
         look.take(part)

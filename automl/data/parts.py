@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -34,6 +34,9 @@ VALUE_BYTES = 8
 PAGES_BYTES = 2**20
 #: What text shrinks to when it is compressed, about.
 GZIP_RATIO = 5
+
+#: What is wrong with a file, and Arrow's errors, which are ValueErrors.
+_UNTOLD = (AutomlError, OSError, KeyError, IndexError, StopIteration, ValueError)
 
 _MISSING, _NATURAL = "missing", "natural"
 
@@ -70,44 +73,43 @@ def read(
         yield sources.read(source, params, base)
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How large a table is, as far as its files tell without being read.
+def size(source: str, params: Mapping[str, Any], base: Path) -> int | None:
+    """Returns about how many bytes a table takes in memory, as far as its files tell without being read.
 
-    Attributes:
-        n_bytes: About what it takes in memory.
-        n_columns: Of all kinds.
+    None where that cannot be told, or where reading will tell what is wrong with it.
     """
+    import pyarrow.parquet as pq
 
-    n_bytes: int
-    n_columns: int
+    with suppress(*_UNTOLD):
+        if source in READERS:
+            place = sources.existing(base, params["path"])
+            if source != "parquet":
+                return place.stat().st_size * (GZIP_RATIO if place.suffix == ".gz" else 1)
+            files = [pq.read_metadata(piece.file) for piece in _all_pieces(place)]
+            stored = sum(of.row_group(group).total_byte_size for of in files for group in range(of.num_row_groups))
+            plain = sum(VALUE_BYTES * of.num_rows * of.num_columns for of in files)  # stored, it may be compressed
+            return int(max(stored, plain))
+    return None
 
 
-def extent(source: str, params: Mapping[str, Any], base: Path) -> Extent | None:
-    """Returns how large a table is; None where that cannot be told, or reading will tell what is wrong with it."""
+def n_columns(source: str, params: Mapping[str, Any], base: Path) -> int:
+    """Returns how many columns a table has; 1 where reading will tell what is wrong with it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if source not in READERS:
-        return None
-    try:
+    with suppress(*_UNTOLD):
         place = sources.existing(base, params["path"])
         if source == "parquet":
-            pieces = [_Piece(place)] if place.is_file() else _pieces(place)
-            files = [pq.read_metadata(piece.file) for piece in pieces]
-            stored = sum(of.row_group(group).total_byte_size for of in files for group in range(of.num_row_groups))
-            plain = sum(VALUE_BYTES * of.num_rows * of.num_columns for of in files)  # stored, it may be compressed
-            return Extent(max(stored, plain), files[0].num_columns + len(pieces[0].constants))
-        n_bytes = place.stat().st_size * (GZIP_RATIO if place.suffix == ".gz" else 1)
+            first = _all_pieces(place)[0]
+            return len(pq.read_schema(first.file)) + len(first.constants)
         if source == "csv":
             file, options = sources.csv_options(base, **params)
-            return Extent(n_bytes, len(pd.read_csv(file, **options, nrows=0).columns))
+            return len(pd.read_csv(file, **options, nrows=0).columns)
         if source == "jsonl":
-            return Extent(n_bytes, len(next(sources.records(place))))
+            return len(next(sources.records(place)))
         with pa.memory_map(str(place)) as buffer:
-            return Extent(n_bytes, len(_opened(buffer).schema))
-    except (AutomlError, OSError, KeyError, IndexError, StopIteration, ValueError):  # Arrow's are ValueErrors
-        return None
+            return len(_opened(buffer).schema)
+    return 1
 
 
 # --- text, whose types are guessed -------------------------------------------------------------------------------
@@ -193,7 +195,9 @@ def _parquet(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Pa
     import pyarrow.parquet as pq
 
     place = sources.existing(base, path)
-    pieces = [_Piece(sources.existing_file(base, path))] if place.is_file() else _pieces(place)
+    if place.is_file():
+        sources.existing_file(base, path)  # one that is not empty
+    pieces = _all_pieces(place)
     if not pieces:
         return
 
@@ -246,6 +250,11 @@ class _Piece:
             codes = pa.array(np.full(batch.num_rows, code, np.int32), mask=np.full(batch.num_rows, code < 0))
             batch = batch.append_column(name, pa.DictionaryArray.from_arrays(codes, dictionary))
         return batch
+
+
+def _all_pieces(place: Path) -> list[_Piece]:
+    """Returns the parquet files of a table in their order: the file itself, or those of a folder."""
+    return [_Piece(place)] if place.is_file() else _pieces(place)
 
 
 def _pieces(folder: Path) -> list[_Piece]:

@@ -35,7 +35,7 @@ _NARROW = ("float32", "float16")
 SAMPLED_SHARDS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredPart:
     """The search part or the test part of a stored table.
 
@@ -139,12 +139,15 @@ def store(
         n_test_shards = max(1, round(n_shards * len(splits.test) / max(len(splits.search), 1)))
         with ExitStack() as opened:
             # In shards of their own, a single fold's validation rows are read without its training rows.
-            apart = splits.folds[0].val if len(splits.folds) == 1 else np.empty(0, np.int64)
+            nothing = np.empty(0, np.int64)
+            apart = splits.folds[0].val if len(splits.folds) == 1 else nothing
             narrow = {column.name for column in dataset.schema.used if column.dtype in _NARROW}
             search = opened.enter_context(
                 closing(_Sharding(folder, "search", splits.search, n_shards, rng, narrow, apart))
             )
-            test = opened.enter_context(closing(_Sharding(folder, "test", splits.test, n_test_shards, rng, narrow)))
+            test = opened.enter_context(
+                closing(_Sharding(folder, "test", splits.test, n_test_shards, rng, narrow, nothing))
+            )
             n_seen = 0
             for frame in [dataset.features] if frames is None else frames:
                 search.write(frame, n_seen)
@@ -225,8 +228,8 @@ class _Sharding:
         rows: NDArray[np.int64],
         n_shards: int,
         rng: np.random.Generator,
-        narrow: Collection[str] = (),
-        apart: NDArray[np.int64] = np.empty(0, np.int64),  # noqa: B008  nobody writes to it
+        narrow: Collection[str],
+        apart: NDArray[np.int64],
     ) -> None:
         self._shard = np.zeros(len(rows), np.int32) if n_shards == 1 else _deal(len(rows), apart, n_shards, rng)
         self._narrow = narrow if n_shards > 1 else ()

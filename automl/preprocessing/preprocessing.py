@@ -237,10 +237,9 @@ class Preprocessing:
         """
 
         features, target = shards.sample(fold.train)
-        of_train, of_val = shards.holding(fold.train), shards.holding(fold.val)
-        n_rows = np.diff(np.searchsorted(fold.train, shards.starts))
-        n_sampled = int(np.searchsorted(np.cumsum(n_rows[of_train]), len(target))) + 1
-        rest = of_train[n_sampled:]
+        left = fold.train[len(target) :]  # a sample is the first rows
+        rest = shards.holding(left) if len(left) else []
+        of_val = shards.holding(fold.val)
 
         def training_rows(shard: int) -> tuple[Blocks, NDArray[Any]]:
             rows = shards.within(shard, fold.train)
@@ -264,7 +263,7 @@ class Preprocessing:
         sample = Part(_finish(walked.train), walked.target)
         self.notes = (f"fitted on {len(target):,} of {len(fold.train):,} training rows, drawn at random", *self.notes)
         growth = len(sample.target) / len(target)
-        sizes = (len(sample.target), *(round(growth * n) for n in n_rows[rest].tolist()))
+        sizes = (len(sample.target), *(round(growth * len(shards.within(shard, left))) for shard in rest))
         val_sizes = tuple(len(shards.within(shard, fold.val)) for shard in of_val)
         return (
             ShardedPart(shards.target[fold.train], sizes, train_piece),
