@@ -75,7 +75,7 @@ class Recorder:
         metrics = {f"val_{self._prepared.objective}": epoch.value, **epoch.metrics}
         if self._prepared.n_folds > 1:
             metrics = {f"{name}/fold_{epoch.fold + 1}": value for name, value in metrics.items()}
-        self._metrics(self.trial_key(number), metrics, epoch.epoch)
+        self._metrics(self.trial_key(number), metrics, epoch.step)
 
     def trial_ended(self, result: TrialResult, traceback: str = "") -> None:
         """Closes a trial's run with its scores, or with the reason why it has none."""

@@ -23,7 +23,7 @@ from automl.samplers import sampler
 from automl.search_space import SearchSpace
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.values import Configuration, EpochReport, Reason, Scalar, TrialResult, TrialState
+from automl.values import Configuration, EpochReport, Reason, Scalar, TrainerSettings, TrialResult, TrialState
 
 CONFIGURATION = "automl:configuration"
 LEASE = "automl:lease"
@@ -31,6 +31,9 @@ RESULT = "automl:result"
 RETRY_OF = "automl:retry_of"
 SECONDS = "automl:seconds"
 START = "automl:start"
+
+#: Epochs before which a score says little. On a table so large that an epoch is scored in parts, one part says more.
+FIRST_STEPS = 3
 
 #: Seconds that a lease lasts; it is renewed at a third of that.
 LEASE_S = 60.0
@@ -96,7 +99,7 @@ class Search:
         """Records an epoch and returns whether the trial should be pruned. Later folds are not compared."""
         if epoch.fold > 0:
             return False
-        claim.trial.report(epoch.value, epoch.epoch)
+        claim.trial.report(epoch.value, epoch.step)
         pruned = claim.trial.should_prune()  # asked in any case: some pruners note the trial's rank as they answer
         return pruned and START not in claim.trial.user_attrs
 
@@ -167,7 +170,7 @@ def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Sea
         study_name=spec.name,
         storage=_storage(folder),
         direction=prepared.direction.value,
-        pruner=_pruner(spec.pruner.name, spec.trainer.settings(prepared.n_train).max_epochs),
+        pruner=_pruner(spec.pruner.name, spec.trainer.settings(prepared.n_train)),
         load_if_exists=True,
     )
     # A study that goes on must not draw the random numbers of its first part again.
@@ -199,14 +202,16 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
         raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error
 
 
-def _pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:
-    first = min(3, max_epochs)  # epochs before which a score says little
+def _pruner(name: str, settings: TrainerSettings) -> optuna.pruners.BasePruner:
+    """Returns a pruner whose resource is rows: those of an epoch, or of the parts in which a long one is scored."""
+    n_steps = settings.max_epochs * settings.checks_an_epoch
+    first = min(FIRST_STEPS, n_steps) if settings.checks_an_epoch == 1 else 1
     pruners: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_warmup_steps=first),
         "successive_halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(
-            min_resource=first, max_resource=max_epochs, reduction_factor=3
+            min_resource=first, max_resource=n_steps, reduction_factor=3
         ),
     }
     return pruners[name]()

@@ -342,6 +342,7 @@ class TrainerSettings:
 
     Attributes:
         patience: Epochs without a better validation score after which training stops.
+        checks_an_epoch: How often validation rows are scored, and a trial can be pruned, as an epoch goes on.
         accelerator, precision: As Lightning's Trainer takes them.
         memory: Bytes that a training may take beside its data, as far as that can be told before; None: any.
     """
@@ -351,22 +352,25 @@ class TrainerSettings:
     accelerator: str = "auto"
     precision: str = "32-true"
     memory: int | None = None
+    checks_an_epoch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """One epoch of one training.
+    """One epoch of one training, or a part of one that goes through many rows.
 
     Attributes:
-        epoch: Counted from 0 in each fold.
-        value: The objective on the validation rows after this epoch.
+        step: Number of the report, counted from 0 in each fold.
+        value: The objective on the validation rows after it, or on a sample of very many.
         metrics: What else is known: `train_loss`, `val_loss`, `learning_rate`, `epoch_seconds`.
+        epoch: The same as the step, unless an epoch has several.
     """
 
-    epoch: int
+    step: int
     value: float
     metrics: Mapping[str, float]
     fold: int = 0
+    epoch: int = 0
 
 
 # --- what is searched --------------------------------------------------------------------------------------------
@@ -601,7 +605,7 @@ class ShippedModel:
 
     Attributes:
         members: What is averaged.
-        refitted: Numbers of the trials whose configuration was trained once more, on all search rows.
+        refitted: Those of the members that were fitted once more, on all search rows.
         validation: The objective on the validation rows.
         test: Every metric on the test rows; empty without a test part.
         references: The objective on the test rows by reference model.
@@ -611,7 +615,7 @@ class ShippedModel:
     validation: float
     test: Mapping[str, float]
     references: Mapping[str, float]
-    refitted: tuple[int, ...] = ()
+    refitted: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -621,10 +625,10 @@ class FinalTask:
     Attributes:
         candidates: (trial number, the trial's folder), best first.
         deliver: `ensemble` of trials and reference models, ensemble of trials alone (`networks`), or `single` trial.
-        references: (name, folder, rounds of boosting) of the reference models; all are scored on the test rows.
+        references: (name, folder) of the reference models; all are scored on the test rows.
         out: Where the model folder is written.
         members: What `finalise.choose` chose; empty: it is asked.
-        refitted: Numbers of the members of which there is a model of all search rows.
+        refitted: Those of the members of which there is a model of all search rows.
     """
 
     data: Path
@@ -632,11 +636,11 @@ class FinalTask:
     objective: str
     candidates: tuple[tuple[int, Path], ...]
     deliver: str
-    references: tuple[tuple[str, Path, int], ...]
+    references: tuple[tuple[str, Path], ...]
     seed: int
     plugins: tuple[str, ...] = ()
     members: Members = ()
-    refitted: tuple[int, ...] = ()
+    refitted: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def wrap_trial(timers: Timers) -> None:
     from automl.predictor import Predictor
     from automl.training import fit
     from automl.training.loaders import Batches
+    from automl.training.loop import Loop
     from automl.training.module import SupervisedModule
 
     for owner, name, label in (
@@ -119,12 +120,12 @@ def wrap_trial(timers: Timers) -> None:
         (Batches, "__init__", "set-up"),
         (Fabric, "setup_module", "set-up"),
         (SupervisedModule, "__init__", "set-up"),
-        (fit._Loop, "__init__", "set-up"),
+        (Loop, "__init__", "set-up"),
         (SupervisedModule, "training_step", "forward"),
         (Fabric, "backward", "backward"),
         (torch.optim.Optimizer, "zero_grad", "optimizer"),
         (_FabricOptimizer, "step", "optimizer"),
-        (fit._Loop, "_validate", "validation"),
+        (Loop, "_validate", "validation"),
         (losses, "predictions", "metric"),
         (metrics, "score", "metric"),
         (Caller, "send", "reports"),

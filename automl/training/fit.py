@@ -15,27 +15,33 @@ from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from automl import decision, losses, metrics
-from automl.averaging import Averaged
 from automl.components import catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.optimizers import FIND
-from automl.schedules import ByProgress
 from automl.training.footprint import TRIED_ROWS, training_bytes
-from automl.training.loaders import Batch, Batches
-from automl.training.module import SupervisedModule, switch
+from automl.training.loaders import Batches
+from automl.training.loop import Check, Loop
+from automl.training.module import SupervisedModule
 from automl.training.rate_finder import find_rate
-from automl.values import FULL, Choice, Configuration, EpochReport, Metric, PreparedData, TrainerSettings
+from automl.values import (
+    FULL,
+    Choice,
+    Configuration,
+    EpochReport,
+    Metric,
+    Part,
+    PreparedData,
+    ShardedPart,
+    TrainerSettings,
+)
 
-#: How often validation rows are predicted once a deadline has cut training short: for the epoch, and as it ships.
-SCORINGS = 2
-#: The step after which it is looked whether there is time for two epochs.
-FIRST_LOOK = 20
+#: Validation rows that say how training goes, where there are more; in the end all are scored.
+CHECKED_ROWS = 20_000
 #: Rows that a network may look at before it is trained.
 PRETRAIN_ROWS = 20_000
 
@@ -105,10 +111,11 @@ def fit(
         DataError: The validation rows leave the metric undefined.
     """
     with _quiet():
-        loop, notes = _begin(configuration, data, settings, seed, math.inf if stop_at is None else stop_at)
-        watch = _Watch(data, metric, settings.patience, loop.network, report)
-        for _ in range(settings.max_epochs):
-            if watch.after_epoch(loop.epoch()):
+        checked = _checked(data.val, seed)
+        loop, notes = _begin(configuration, data, checked, settings, seed, math.inf if stop_at is None else stop_at)
+        watch = _Watch(data, checked.target, metric, settings, loop.network, report)
+        for _ in range(settings.max_epochs * settings.checks_an_epoch):
+            if watch.after(loop.check()):
                 break
     return replace(watch.result(), n_planned=max(1, round(loop.n_planned / len(loop.train))), notes=notes)
 
@@ -133,7 +140,7 @@ def retrain(
         stop_at: `time.monotonic()` after which no epoch begins.
     """
     with _quiet():
-        loop, _ = _begin(configuration, data, settings, seed, math.inf)
+        loop, _ = _begin(configuration, data, data.val, replace(settings, checks_an_epoch=1), seed, math.inf)
         for _ in range(n_epochs):
             if stop_at is not None and time.monotonic() >= stop_at:
                 return None
@@ -143,8 +150,13 @@ def retrain(
 
 
 def _begin(
-    configuration: Configuration, data: PreparedData, settings: TrainerSettings, seed: int, deadline: float
-) -> tuple[_Loop, tuple[str, ...]]:
+    configuration: Configuration,
+    data: PreparedData,
+    checked: Part | ShardedPart,
+    settings: TrainerSettings,
+    seed: int,
+    deadline: float,
+) -> tuple[Loop, tuple[str, ...]]:
     """Returns what trains, before its first epoch, and sentences about what was decided on the way."""
     pl.seed_everything(seed, verbose=False)
     fabric = _fabric(settings.accelerator, settings.precision)
@@ -155,7 +167,7 @@ def _begin(
     drawn = partial(Batches, data.train, data.target, batch_size, seed=seed, draw=draw, device=fabric.device)
     train = drawn()
     _check_memory(network, train, batch_size, settings.memory)
-    val = Batches(data.val, data.target, losses.EVALUATION_BATCH_SIZE, device=fabric.device)
+    val = Batches(checked, data.target, losses.EVALUATION_BATCH_SIZE, device=fabric.device)
     n_steps = settings.max_epochs * len(train)
     wrap = functools.cache(partial(_wrapped, fabric, settings.precision))
     trained = wrap(network)
@@ -174,8 +186,30 @@ def _begin(
         notes = (f"learning rate {'found' if found else 'not found, the usual one taken'}: {rate:.2g}",)
     augmentation = catalogue("augmentation").build(configuration.augmentation, data.inputs, seed)
     module = SupervisedModule(trained, loss, optimizer, configuration.schedule, n_steps, augmentation)
-    loop = _Loop(fabric, module, train, val, configuration, deadline, n_steps=n_steps, network=network, wrap=wrap)
+    loop = Loop(
+        fabric,
+        module,
+        train,
+        val,
+        configuration,
+        deadline,
+        n_val=sum(data.val.sizes),
+        n_steps=n_steps,
+        checks_an_epoch=settings.checks_an_epoch,
+        network=network,
+        wrap=wrap,
+    )
     return loop, notes
+
+
+def _checked(val: Part | ShardedPart, seed: int) -> Part | ShardedPart:
+    """Returns the validation rows that are looked at while training goes on: all, or a part of very many."""
+    if sum(val.sizes) <= CHECKED_ROWS:
+        return val
+    part = val.piece(0)  # pieces are fair samples
+    n_rows = len(part.target)
+    rows = np.sort(np.random.default_rng(seed).choice(n_rows, min(n_rows, CHECKED_ROWS), replace=False))
+    return Part({name: block[rows] for name, block in part.inputs.items()}, part.target[rows])
 
 
 def _check_memory(network: nn.Module, train: Batches, batch_size: int, limit: int | None) -> None:
@@ -217,220 +251,26 @@ def _wrapped(fabric: Fabric, precision: str, network: nn.Module) -> nn.Module:
     return network if precision == "32-true" else prepared
 
 
-@dataclass(frozen=True, slots=True)
-class _Epoch:
-    """What one epoch gave.
-
-    Attributes:
-        train_loss: Mean over the batches, taken while the weights moved.
-        val_loss: Over the validation rows, after the last step.
-        network: What was validated: the one that is trained, or its average.
-        outputs: What it says of the validation rows; (rows, n_outputs) or (rows, members, n_outputs).
-        learning_rate: Of the last step.
-        is_last: Whether there is no time for another one.
-    """
-
-    train_loss: float
-    val_loss: float
-    network: nn.Module
-    outputs: Tensor
-    learning_rate: float
-    seconds: float
-    is_last: bool
-
-
-class _Loop:
-    """Lightning's training loop without its Trainer, which takes as long as a small network's own work.
-
-    The module is driven as a Trainer drives it; a test holds the two against each other, to the last bit. What a
-    Trainer would do with callbacks is done here: clipping, averages, and schedules that end where training does.
+class _Watch:
+    """Scores every check, keeps the best weights and decides when training ends.
 
     Args:
-        fabric: Knows device and precision.
-        module: What is trained.
-        train, val: The rows.
-        configuration: What is trained how.
-        deadline: `time.monotonic()` by which training ends, or infinity.
-        n_steps: Steps that are made when nothing ends training early.
-        network: That of the module, as it was before it was wrapped.
-        wrap: Makes a network compute in the precision that was asked for.
-
-    Attributes:
-        n_planned: Steps that the schedule is made for: all of them, or those that there is time for.
+        y_checked: Target of the rows that a check looks at; (rows,).
     """
-
-    def __init__(
-        self,
-        fabric: Fabric,
-        module: SupervisedModule,
-        train: Batches,
-        val: Batches,
-        configuration: Configuration,
-        deadline: float,
-        *,
-        n_steps: int,
-        network: nn.Module,
-        wrap: Callable[[nn.Module], nn.Module],
-    ) -> None:
-        configured: Any = module.configure_optimizers()
-        self._fabric = fabric
-        self._module = module
-        self._bare_optimizer = configured["optimizer"]
-        self._optimizer: Any = fabric.setup_optimizers(self._bare_optimizer)
-        self._schedule = configured["lr_scheduler"]
-        self.train = train
-        self._val = val
-        self._n_val = val.n_rows
-        self._deadline = deadline
-        self.network = network
-        self._wrap = wrap
-        self._clip_norm = configuration.clip_norm
-        self._averaged: Averaged | None = catalogue("averaging").build(configuration.averaging, network)
-        self._averages_epochs = "per_epoch" in catalogue("averaging")[configuration.averaging.name].traits
-        # What is not asked for is not looked at in a step.
-        by_closure = "closure" in catalogue("optimizer")[configuration.optimizer.name].traits
-        self._step = self._closure_step if by_closure else self._plain_step
-        self._after_step: list[Callable[[], None]] = []
-        if self._schedule["interval"] == "step":
-            self._after_step.append(self._schedule["scheduler"].step)
-        if self._averaged is not None and not self._averages_epochs:
-            self._after_step.append(self._average)
-        self._n_steps = n_steps
-        self._n_made = 0
-        self.n_planned = n_steps
-        self._started = 0.0  # when the last epoch began
-        self._reserve = 0.0  # seconds that scoring may take, as far as is known
-
-    def epoch(self) -> _Epoch:
-        """Returns what one epoch gave; it is cut short so that there is time to score it by the deadline."""
-        started = time.monotonic()
-        if self._n_made:
-            self._plan(started, (started - self._started) / len(self.train))
-        self._started = started
-        train_loss, is_cut = self._fit(started)
-        trained = time.monotonic()
-        first = self._optimizer.param_groups[0]
-        learning_rate = first["lr"] / first.get("lr_factor", 1.0)
-        network = self._shipped()
-        outputs, val_loss = self._validate(network)
-        self._end_epoch(val_loss)
-        now = time.monotonic()
-        is_last = is_cut or now + SCORINGS * (now - trained) >= self._deadline
-        return _Epoch(train_loss, val_loss, network, outputs, learning_rate, now - started, is_last)
-
-    def train_epoch(self) -> nn.Module:
-        """Returns the network after one epoch without validation, of which the training loss takes the place."""
-        train_loss, _ = self._fit(time.monotonic())
-        self._end_epoch(train_loss)
-        return self._shipped()
-
-    def _shipped(self) -> nn.Module:
-        """Returns what would be shipped now: the network that is trained, or its average."""
-        return self.network if self._averaged is None else self._averaged.network
-
-    def _end_epoch(self, loss: float) -> None:
-        if self._schedule["interval"] == "epoch":
-            self._schedule["scheduler"].step(*((loss,) if self._schedule["reduce_on_plateau"] else ()))
-
-    def _fit(self, started: float) -> tuple[float, bool]:
-        """Returns the mean loss of the steps, and whether time ran out before all were made."""
-        switch(self._bare_optimizer, "train")
-        self._module.train()
-        train_losses = []
-        n_seen = 0
-        for position, batch in enumerate(self.train):
-            loss = self._step(batch, position)
-            for act in self._after_step:
-                act()
-            self._n_made += 1
-            train_losses.append(loss.detach())  # to read the number here would make an accelerator wait
-            n_seen += len(batch[1])
-            # A row is validated in no more time than it is trained on.
-            now = time.monotonic()
-            self._reserve = SCORINGS * self._n_val * (now - started) / n_seen
-            if now + self._reserve >= self._deadline:
-                break
-            if self._n_made == FIRST_LOOK:
-                self._plan(now, (now - started) / (position + 1), within=2 * len(self.train))
-        switch(self._bare_optimizer, "eval")
-        if self._averaged is not None and self._averages_epochs:
-            self._average()
-        return float(torch.stack(train_losses).mean()), position + 1 < len(self.train)
-
-    def _plain_step(self, batch: Batch, position: int) -> Tensor:
-        loss = self._module.training_step(batch, position)
-        self._optimizer.zero_grad()
-        self._fabric.backward(loss)
-        if self._clip_norm:
-            self._clip()
-        self._optimizer.step()
-        return loss
-
-    def _closure_step(self, batch: Batch, position: int) -> Tensor:
-        """Lets the optimizer compute the loss as often as it wants; returns the first one."""
-
-        def closure() -> Tensor:
-            self._optimizer.zero_grad()
-            loss = self._module.training_step(batch, position)
-            self._fabric.backward(loss)
-            if self._clip_norm:
-                self._clip()
-            return loss
-
-        loss: Tensor = self._optimizer.step(closure)
-        return loss
-
-    def _clip(self) -> None:
-        self._fabric.clip_gradients(self._module, self._optimizer, max_norm=self._clip_norm, error_if_nonfinite=False)
-
-    def _average(self) -> None:
-        """Takes the weights of the moment into their average."""
-        assert self._averaged is not None
-        self._averaged.add(self._n_made / self.n_planned)
-
-    def _plan(self, now: float, seconds_a_step: float, within: float = math.inf) -> None:
-        """Makes schedule and average end with the steps that there is time for, if not for all.
-
-        Args:
-            now: `time.monotonic()`.
-            seconds_a_step: With its share of what an epoch takes beside steps.
-            within: Nothing is planned while there is time for this many steps: a first look may err.
-        """
-        if self._deadline == math.inf:
-            return
-        n_left = self._n_steps - self._n_made
-        n_fitting = int((self._deadline - now - self._reserve) / max(seconds_a_step, 1e-9))
-        is_short = n_fitting < min(n_left, within)
-        if is_short or self.n_planned < self._n_steps:
-            n_next = max(1, min(n_fitting, n_left))
-            self.n_planned = self._n_made + n_next
-            if isinstance(self._schedule["scheduler"], ByProgress):
-                self._schedule["scheduler"].plan(n_next)
-
-    @torch.no_grad()
-    def _validate(self, network: nn.Module) -> tuple[Tensor, float]:
-        trained, self._module.network = self._module.network, self._wrap(network)
-        self._module.eval()
-        batches = [self._module.validation_step(batch, position) for position, batch in enumerate(self._val)]
-        self._module.network = trained
-        outputs, y = (torch.cat([batch[part] for batch in batches]) for part in ("outputs", "y"))
-        return outputs, float(self._module.loss(outputs, y))
-
-
-class _Watch:
-    """Scores every epoch, keeps the best weights and decides when training ends."""
 
     def __init__(
         self,
         data: PreparedData,
+        y_checked: NDArray[Any],
         metric: Metric,
-        patience: int,
+        settings: TrainerSettings,
         network: nn.Module,
         report: Callable[[EpochReport], bool],
     ) -> None:
         self._data = data
         self._metric = metric
-        self._patience = patience
+        self._y_checked = y_checked
+        self._patience = settings.patience * settings.checks_an_epoch
         self._network = network
         self._report = report
         self._stopped: Ending = "max_epochs"
@@ -440,20 +280,20 @@ class _Watch:
         self._weights: dict[str, Tensor] = {}
         self._n_epochs = 0
 
-    def after_epoch(self, epoch: _Epoch) -> bool:
-        """Returns whether to stop after this epoch."""
-        self._n_epochs += 1
-        ending = self._judge(epoch)
+    def after(self, check: Check) -> bool:
+        """Returns whether to stop after this check."""
+        self._n_epochs = check.epoch + 1
+        ending = self._judge(check)
         self._stopped = ending or self._stopped
         return ending is not None
 
-    def _judge(self, epoch: _Epoch) -> Ending | None:
-        """Returns why to stop after this epoch, if to stop."""
-        predictions = losses.predictions(epoch.outputs, self._data.target).numpy()
-        value = self._score(predictions)
-        if not (math.isfinite(epoch.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
+    def _judge(self, check: Check) -> Ending | None:
+        """Returns why to stop after this check, if to stop."""
+        predictions = losses.predictions(check.outputs, self._data.target).numpy()
+        value = self._score(self._y_checked, predictions)
+        if not (math.isfinite(check.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
             self._problem = TrainingDiverged(
-                f"training diverged in epoch {self._n_epochs}: its loss is {epoch.train_loss}",
+                f"training diverged in epoch {self._n_epochs}: its loss is {check.train_loss}",
                 remedy="A lower learning rate is the first thing to try.",
             )
             return "diverged"
@@ -464,30 +304,30 @@ class _Watch:
             )
             return "diverged"
         current = EpochReport(
-            epoch=self._n_epochs - 1,
+            step=len(self._history),
             value=value,
             metrics={
-                "train_loss": epoch.train_loss,
-                "val_loss": epoch.val_loss,
-                "learning_rate": epoch.learning_rate,
-                "epoch_seconds": epoch.seconds,
+                "train_loss": check.train_loss,
+                "val_loss": check.val_loss,
+                "learning_rate": check.learning_rate,
+                "epoch_seconds": check.seconds,
             },
+            epoch=check.epoch,
         )
         self._history.append(current)
         if self._best is None or self._metric.better(value, self._best.value):
             self._best = current
-            self._weights = {name: weight.detach().cpu().clone() for name, weight in epoch.network.state_dict().items()}
+            self._weights = {name: weight.detach().cpu().clone() for name, weight in check.network.state_dict().items()}
         if self._report(current):
             return "report"
-        if epoch.is_last:
+        if check.is_last:
             return "deadline"
-        if current.epoch - self._best.epoch >= self._patience:
+        if current.step - self._best.step >= self._patience:
             return "patience"
         return None
 
-    def _score(self, predictions: NDArray[Any]) -> float:
+    def _score(self, y: NDArray[Any], predictions: NDArray[Any]) -> float:
         """Returns the objective, of labels after the decision that suits them best."""
-        y = self._data.val.target
         return metrics.score(self._metric, y, predictions, decision.choose(self._metric, [y], [predictions]))
 
     def result(self) -> Fit:
@@ -505,7 +345,7 @@ class _Watch:
         return Fit(
             network=network,
             predictions=predictions,
-            value=self._score(predictions),
+            value=self._score(val.target, predictions),
             best_epoch=self._best.epoch,
             n_epochs=self._n_epochs,
             n_planned=self._n_epochs,

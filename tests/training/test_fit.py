@@ -67,6 +67,16 @@ def problem(task, n_train=400, n_val=200):
     return PreparedData(*parts, spec, target)
 
 
+def in_pieces(part, n_pieces, sizes=None):
+    """The same rows in pieces of which one is in memory; `sizes` are what they are taken for."""
+    rows = np.array_split(np.arange(len(part.target)), n_pieces)
+
+    def piece(number):
+        return Part({name: block[rows[number]] for name, block in part.inputs.items()}, part.target[rows[number]])
+
+    return ShardedPart(part.target, sizes or tuple(map(len, rows)), piece)
+
+
 def configuration(
     task=Task.BINARY, *, network=SMALL, optimizer=None, schedule="constant", loss=None, batch_size=32, **more
 ):
@@ -165,6 +175,51 @@ def test_every_epoch_is_reported_with_what_is_known():
     for epoch in reported:
         assert set(epoch.metrics) == {"train_loss", "val_loss", "learning_rate", "epoch_seconds"}
         assert all(math.isfinite(value) for value in epoch.metrics.values())
+
+
+@pytest.mark.parametrize("checks", [2, 3, 13])
+def test_an_epoch_that_is_scored_in_parts_trains_as_a_whole_one_does(checks):
+    slow = {"optimizer": Choice("adam", {"lr": 0.002}), "schedule": "cosine"}  # the last scoring is the best
+    whole = train(settings=TrainerSettings(max_epochs=3), **slow)
+    parts = train(settings=TrainerSettings(max_epochs=3, checks_an_epoch=checks), **slow)
+    assert [epoch.step for epoch in parts.history] == list(range(3 * checks))
+    assert [epoch.epoch for epoch in parts.history] == [n for n in range(3) for _ in range(checks)]
+    assert [epoch.value for epoch in parts.history[checks - 1 :: checks]] == [epoch.value for epoch in whole.history]
+    assert parts.n_epochs == whole.n_epochs == 3
+    assert (parts.best_epoch, whole.best_epoch) == (2, 2)
+    np.testing.assert_array_equal(parts.predictions, whole.predictions)
+
+
+@pytest.mark.parametrize("size", [60, 100, 140])
+@pytest.mark.parametrize("checks", [1, 3])
+def test_pieces_may_have_fewer_or_more_rows_than_was_thought(size, checks):
+    data = problem(Task.BINARY)
+    data = dataclasses.replace(data, train=in_pieces(data.train, 4, sizes=(size,) * 4))
+    found = train(data=data, settings=TrainerSettings(max_epochs=3, checks_an_epoch=checks))
+    assert (found.stopped, found.n_epochs) == ("max_epochs", 3)
+    assert found.value > 0.8
+
+
+def test_patience_is_in_epochs_where_they_are_scored_in_parts():
+    settings = TrainerSettings(max_epochs=100, patience=2, checks_an_epoch=3)
+    still = Choice("mlp", {"depth": 1, "width": 16, "normalisation": "none"})
+    found = train(network=still, optimizer=Choice("sgd", {"lr": 0.0}), settings=settings)
+    assert (found.stopped, found.best_epoch, len(found.history)) == ("patience", 0, 7)
+
+
+@pytest.mark.parametrize("n_pieces", [1, 4])
+@pytest.mark.parametrize("task", Task)
+def test_of_very_many_validation_rows_a_sample_says_how_training_goes(task, n_pieces, monkeypatch):
+    monkeypatch.setattr("automl.training.fit.CHECKED_ROWS", 50)
+    data = problem(task)
+    if n_pieces > 1:
+        data = dataclasses.replace(data, val=in_pieces(data.val, n_pieces))
+    found = train(task, data=data)
+    assert found.predictions.shape[0] == 200  # in the end all are predicted
+    metric = metrics.default_metric(task)
+    target = np.concatenate([data.val.piece(n).target for n in range(len(data.val.sizes))])
+    assert found.value == metrics.score(metric, target, found.predictions)
+    assert found.history[found.best_epoch].value != found.value
 
 
 def test_stops_when_the_report_says_so():
