@@ -12,8 +12,7 @@ import numpy as np
 from automl import decision, metrics, plugins
 from automl.calibration import Calibration, calibrate
 from automl.data import storage
-from automl.predictor import Predictor, ReferenceMember, combine
-from automl.reference_model import ReferenceModel
+from automl.predictor import Predictor, combine
 from automl.trial import by_fold
 from automl.values import FinalTask, Members, Metric, ShippedModel
 
@@ -48,7 +47,6 @@ def finalise(task: FinalTask) -> ShippedModel:
     plugins.load(task.plugins)
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target.task)
-    search = storage.open_part(task.data, "search")
     folders = dict(_candidates(task))
     members = task.members or choose(task)
     y_val, predictions = _validated(task, [folders[name] for name, _ in members])
@@ -61,18 +59,7 @@ def finalise(task: FinalTask) -> ShippedModel:
     weights = decision.choose(metric, y_val, blended)
     unseen = storage.open_part(task.data, "test")
     y_test = unseen.target
-    # On all search rows, once: that needs no more time than on one fold, and favours nobody but the reference.
-    references = {
-        name: ReferenceModel.fit(name, schema, *search.sample(), task.seed, n_rounds=n_rounds)
-        for name, _, n_rounds in task.references
-        if len(y_test) or name in dict(members)
-    }
-    loaded = [
-        Predictor(schema, [ReferenceMember(references[name])])
-        if isinstance(name, str)
-        else Predictor.load(folders[name] / ("refit" if name in task.refitted else "model"))
-        for name, _ in members
-    ]
+    loaded = [_load(folders[name], name in task.refitted) for name, _ in members]
     predictor = combine(list(zip(loaded, shares, strict=True)), calibration, weights)
     predictor.save(task.out)
     test: dict[str, float] = {}
@@ -80,7 +67,8 @@ def finalise(task: FinalTask) -> ShippedModel:
     if len(y_test):
         test = metrics.score_all(schema.target.task, y_test, unseen.predict(predictor.predictions), weights)
         reference_scores = {
-            name: metrics.score(metric, y_test, unseen.predict(model.predictions)) for name, model in references.items()
+            name: metrics.score(metric, y_test, unseen.predict(_load(folder, name in task.refitted).predictions))
+            for name, folder in task.references
         }
     return ShippedModel(
         members=members,
@@ -91,10 +79,13 @@ def finalise(task: FinalTask) -> ShippedModel:
     )
 
 
+def _load(folder: Path, refitted: bool) -> Predictor:
+    return Predictor.load(folder / ("refit" if refitted else "model"))
+
+
 def _candidates(task: FinalTask) -> list[tuple[int | str, Path]]:
     """Returns (trial number or name of a reference model, folder) of all that may be members, trials best first."""
-    references = [(name, folder) for name, folder, _ in task.references] if task.deliver == "ensemble" else []
-    return [*task.candidates, *references]
+    return [*task.candidates, *(task.references if task.deliver == "ensemble" else ())]
 
 
 def _validated(task: FinalTask, folders: Sequence[Path]) -> tuple[list[NDArray[Any]], list[list[NDArray[Any]]]]:

@@ -62,6 +62,13 @@ def refit(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> b
     return trial.refit(task)
 
 
+def refit_reference(caller: Caller, name: str, data: Path, out: Path, seed: int) -> bool:
+    """Calls `references.refit`."""
+    from automl import references
+
+    return references.refit(name, data, out, seed)
+
+
 def finalise(caller: Caller, task: FinalTask) -> ShippedModel:
     """Calls `finalise.finalise`."""
     from automl import finalise as final

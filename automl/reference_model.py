@@ -35,9 +35,13 @@ MIN_LEVEL_ROWS, MAX_LINEAR_LEVELS = 10, 100_000
 #: Columns that the words of a text fall into, for a linear model.
 WORD_COLUMNS = 2**16
 
-#: Steps of slow boosting: at most, where nothing says when to stop, between two looks at the clock, and without gain
-#: before its end.
-MAX_ROUNDS, USUAL_ROUNDS, ROUNDS_AT_ONCE, PATIENCE_ROUNDS = 2000, 200, 100, 40
+#: Steps of slow boosting: at most, where nothing says when to stop, before the first look at the clock, between two
+#: later ones, and without gain before its end.
+MAX_ROUNDS, USUAL_ROUNDS, FIRST_ROUNDS, ROUNDS_AT_ONCE, PATIENCE_ROUNDS = 2000, 200, 20, 100, 40
+
+#: For how many steps the small ones of slow boosting are meant; where there is time for fewer, they are larger, up to
+#: this size.
+SMALL_STEPS, LARGEST_STEP = 1000, 0.15
 
 #: Trees of a forest, how many are grown between two looks at the clock, and leaves of each at most, about.
 N_TREES, TREES_AT_ONCE, MAX_LEAVES = 100, 10, 5000
@@ -85,7 +89,8 @@ class ReferenceModel:
         seed: int,
         *,
         held: Held | None = None,
-        n_rounds: int | None = None,
+        like: ReferenceModel | None = None,
+        n_trees: int = N_TREES,
         stop_at: float = math.inf,
     ) -> ReferenceModel:
         """Returns a fitted model.
@@ -99,13 +104,21 @@ class ReferenceModel:
             target: Class positions or values; (rows,).
             seed: Of what is drawn at random.
             held: When `slow_boosting` stops; the others do not look at them.
-            n_rounds: Of `slow_boosting`, where nothing is held; None: 200.
+            like: One fitted on other rows, of which `slow_boosting` takes number and size of its steps.
+            n_trees: Of a forest.
             stop_at: `time.monotonic()` after which no further tree is grown.
         """
         matrix = FrameMatrix(levels=[], numbers=[], dates=[], texts=[])  # the mean needs no column
         if name != "dummy":
             matrix = FrameMatrix.of(schema, form="linear" if name == "linear" else "trees", seed=seed)
-        estimator = _estimator(name, schema, target, seed, n_rounds or (USUAL_ROUNDS if held is None else MAX_ROUNDS))
+        estimator = _estimator(name, schema, target, seed)
+        if isinstance(estimator, Forest):
+            estimator.set_params(n_trees=n_trees)
+        if name == "slow_boosting":
+            estimator.set_params(max_iter=USUAL_ROUNDS if held is None else MAX_ROUNDS)
+        if name == "slow_boosting" and like is not None:
+            known = like._estimator
+            estimator.set_params(max_iter=known.n_rounds_, learning_rate=known.learning_rate_)
         X = matrix.fit_transform(features)
         if isinstance(estimator, BoostedTrees) and held is not None and name == "slow_boosting":
             return cls(
@@ -148,7 +161,7 @@ class ReferenceModel:
         return cls(document["name"], schema, document["matrix"], estimator)
 
 
-def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, n_rounds: int) -> Any:
+def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, RidgeCV
 
@@ -165,7 +178,6 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, n_rou
             classification=not regression,
             n_categorical=n_categorical,
             learning_rate=0.04,
-            max_iter=n_rounds,
             min_samples_leaf=20 if len(target) >= 3000 else 8,
             l2_regularization=1.0,
             max_features=0.6,
@@ -329,6 +341,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: Class positions that were seen; empty in regression.
         n_rounds_: Steps that are kept, of one tree each, or one a class from three classes on.
+        learning_rate_: Their size, in the mean.
         nodes_, tree_starts_: The nodes of all trees one after the other, and where each tree begins.
         bitsets_, bitset_starts_: Categories that go left, of all splits by category, and where each tree's begin.
         levels_: Codes that were seen, of each categorical column; trees know them by their positions.
@@ -382,10 +395,11 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
             held = {"X_val": X_val[seen], "y_val": y_val[seen]} if seen.any() else {}
         kind = HistGradientBoostingClassifier if self.classification else HistGradientBoostingRegressor
         # Looking at the clock costs a new beginning of what is fitted, so that is done only where there is a clock.
-        at_once = self.max_iter if math.isinf(stop_at) else ROUNDS_AT_ONCE
+        is_timed = not math.isinf(stop_at)
+        began = time.monotonic()
         fitted = kind(
             learning_rate=self.learning_rate,
-            max_iter=min(at_once, self.max_iter),
+            max_iter=min(FIRST_ROUNDS, self.max_iter) if is_timed else self.max_iter,
             min_samples_leaf=self.min_samples_leaf,
             l2_regularization=self.l2_regularization,
             max_features=self.max_features,
@@ -395,11 +409,18 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
             warm_start=True,
             categorical_features=list(range(self.n_categorical)),
         ).fit(X, y, **held)
+        rates = [self.learning_rate] * fitted.n_iter_
+        if held and is_timed:
+            n_fitting = (stop_at - time.monotonic()) * fitted.n_iter_ / (time.monotonic() - began)
+            wanted = self.learning_rate * SMALL_STEPS / max(n_fitting, 1.0)
+            fitted.set_params(learning_rate=float(np.clip(wanted, self.learning_rate, LARGEST_STEP)))
         while fitted.n_iter_ == fitted.max_iter < self.max_iter and time.monotonic() < stop_at:
-            fitted.set_params(max_iter=min(fitted.max_iter + at_once, self.max_iter)).fit(X, y, **held)
+            fitted.set_params(max_iter=min(fitted.max_iter + ROUNDS_AT_ONCE, self.max_iter)).fit(X, y, **held)
+        rates += [fitted.learning_rate] * (fitted.n_iter_ - len(rates))
         stages = fitted._predictors
         if held:
             stages = stages[: max(int(np.argmax(fitted.validation_score_)), 1)]  # the first score is that of no tree
+        self.learning_rate_ = float(np.mean(rates[: len(stages)]))
         self.classes_ = fitted.classes_ if self.classification else np.empty(0, dtype=np.int64)
         self.n_rounds_ = len(stages)
         trees = [tree for stage in stages for tree in stage]
@@ -466,6 +487,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]
 
     Args:
         classification: Whether the target holds class positions.
+        n_trees: At most.
 
     Attributes:
         classes_: Class positions that were seen; empty in regression.
@@ -475,8 +497,9 @@ class Forest(BaseEstimator):  # type: ignore[misc]
         n_features_: Columns.
     """
 
-    def __init__(self, *, classification: bool, random_state: int | None = None) -> None:
+    def __init__(self, *, classification: bool, n_trees: int = N_TREES, random_state: int | None = None) -> None:
         self.classification = classification
+        self.n_trees = n_trees
         self.random_state = random_state
 
     def fit(self, X: NDArray[np.float64], y: NDArray[Any], stop_at: float = math.inf) -> Forest:
@@ -490,7 +513,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]
             random_state=self.random_state,
             warm_start=True,
         ).fit(X, y)
-        while fitted.n_estimators < N_TREES and time.monotonic() < stop_at:
+        while fitted.n_estimators < self.n_trees and time.monotonic() < stop_at:
             fitted.set_params(n_estimators=fitted.n_estimators + TREES_AT_ONCE).fit(X, y)
         trees = [estimator.tree_ for estimator in fitted.estimators_]
         self.classes_ = fitted.classes_ if self.classification else np.empty(0, dtype=np.int64)

@@ -10,15 +10,16 @@ import numpy as np
 
 from automl import metrics
 from automl.data import storage
-from automl.reference_model import Held, ReferenceModel
+from automl.predictor import Predictor, ReferenceMember
+from automl.reference_model import N_TREES, Held, ReferenceModel
 from automl.values import Scored
+
+#: Trees of a forest for each of several folds, whose forests are one in the end.
+FOLD_TREES = 40
 
 
 def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, stop_at: float = math.inf) -> Scored:
-    """Returns a reference model's score, and writes its validation predictions to `out`.
-
-    Its fitted models are not kept: the end of a study fits one more, on all search rows, of as many rounds as were best
-    here.
+    """Returns a reference model's score, and writes its models and its validation predictions to `out`.
 
     Args:
         name: One of `reference_model.NAMES`.
@@ -32,15 +33,39 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, s
     schema = storage.load_schema(data)
     table = storage.open_part(data, "search")
     folds = storage.load_folds(data)
-    predictions, n_rounds = [], 0
+    models: list[ReferenceModel] = []
+    predictions = []
     for number, fold in enumerate(folds):
         features, target = table.sample(fold.train)
         share = time.monotonic() + (stop_at - time.monotonic()) / (len(folds) - number)
         held = Held(*table.sample(fold.val))
-        model = ReferenceModel.fit(name, schema, features, target, seed, held=held, stop_at=share)
-        n_rounds += model.n_rounds
+        n_trees = N_TREES if len(folds) == 1 else FOLD_TREES
+        model = ReferenceModel.fit(name, schema, features, target, seed, held=held, n_trees=n_trees, stop_at=share)
+        models.append(model)
         predictions.append(table.predict(model.predictions, fold.val))
     scores = metrics.score_all_folds(schema.target.task, [table.target[fold.val] for fold in folds], predictions)
-    out.mkdir(parents=True, exist_ok=True)
+    Predictor(schema, [ReferenceMember(model) for model in models]).save(out / "model")
     np.save(out / "validation.npy", np.concatenate(predictions))
-    return Scored(scores[objective], scores, round(n_rounds / len(folds)), time.monotonic() - started)
+    n_rounds = round(float(np.mean([model.n_rounds for model in models])))
+    return Scored(scores[objective], scores, n_rounds, time.monotonic() - started)
+
+
+def refit(name: str, data: Path, out: Path, seed: int) -> bool:
+    """Fits a reference model once more, on all search rows, and writes it to `refit` beside the first one.
+
+    Args:
+        name: One of `reference_model.NAMES`.
+        data: The study's data folder.
+        out: The reference's folder.
+        seed: Of what is drawn at random.
+
+    Returns:
+        Whether there is such a model.
+    """
+    schema = storage.load_schema(data)
+    (first, *_) = Predictor.load(out / "model").members
+    assert isinstance(first, ReferenceMember)
+    search = storage.open_part(data, "search")
+    model = ReferenceModel.fit(name, schema, *search.sample(), seed, like=first.model)
+    Predictor(schema, [ReferenceMember(model)]).save(out / "refit")
+    return True

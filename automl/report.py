@@ -291,9 +291,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 def _members(result: StudyResult) -> str:
     refitted = result.shipped.refitted
     members = ", ".join(
-        f"reference {name} x {weight:.2f}"
-        if isinstance(name, str)
-        else f"trial {name}{' (refitted)' if name in refitted else ''} x {weight:.2f}"
+        f"{'reference' if isinstance(name, str) else 'trial'} {name}{' (refitted)' if name in refitted else ''} "
+        f"x {weight:.2f}"
         for name, weight in result.shipped.members
     )
     return f"ensemble: {members}" if len(result.shipped.members) > 1 else members

@@ -41,7 +41,7 @@ from automl.values import (
     TrialState,
     TrialTask,
 )
-from automl.worker import KEPT_TRIALS, Outcome, Watcher, Worker, grouped_reasons, rank
+from automl.worker import GRACE_S, KEPT_TRIALS, Outcome, Watcher, Worker, grouped_reasons, rank
 
 #: Seconds that MLflow gets at the end to take what is still pending; the rest stays in the spool.
 SYNC_S = 20.0
@@ -178,7 +178,8 @@ def _search(
     """Runs trials until the budget is spent or a person presses Ctrl-C; a second Ctrl-C ends them at once."""
     until = None
     if spec.budget.time is not None:
-        until = began + spec.budget.time - search.seconds - _final_seconds(spec.budget.time)
+        refits = prepared.n_folds == 1 or spec.deliver == "single"
+        until = began + spec.budget.time - search.seconds - _final_seconds(spec.budget.time, refits)
     worker = Worker(
         spec,
         prepared,
@@ -233,19 +234,21 @@ def _finalise(
         objective=prepared.objective,
         candidates=tuple((t.number, folder.trial(t.number)) for t in ranked[:KEPT_TRIALS]),
         deliver=spec.deliver,
-        references=tuple(
-            (r.name, folder.references / r.name, r.n_rounds) for r in outcome.references if r.value is not None
-        ),
+        references=tuple((r.name, folder.references / r.name) for r in outcome.references if r.value is not None),
         seed=spec.seed,
         plugins=options.plugins,
     )
     shutil.rmtree(task.out, ignore_errors=True)
     members: Members = IsolatedCall(jobs.choose, task).wait()
-    chosen = [trial for trial in ranked if trial.number in dict(members)]
-    refitted: tuple[int, ...] = ()
-    # The networks of several folds, which together saw all rows, are an ensemble as they are.
+    refitted: tuple[int | str, ...] = ()
+    # The models of several folds, which together saw all rows, are an ensemble as they are.
     if prepared.n_folds == 1 or spec.deliver == "single":
-        refitted = _refit(spec, prepared, folder, chosen, outcome, options, until)
+        names = dict(members)
+        chosen: list[ReferenceResult | TrialResult] = [
+            *(reference for reference in outcome.references if reference.name in names),
+            *(trial for trial in ranked if trial.number in names),
+        ]
+        refitted = _refit(spec, prepared, folder, chosen, options, until)
     shipped: ShippedModel = IsolatedCall(jobs.finalise, replace(task, members=members, refitted=refitted)).wait()
     _make_servable(task.out, prepared.schema)
     shutil.rmtree(folder.model, ignore_errors=True)
@@ -267,40 +270,44 @@ def _refit(
     spec: StudySpec,
     prepared: Prepared,
     folder: StudyFolder,
-    chosen: Sequence[TrialResult],
-    outcome: Outcome,
+    chosen: Sequence[ReferenceResult | TrialResult],
     options: RunOptions,
     until: float | None,
-) -> tuple[int, ...]:
-    """Returns the numbers of the trials that were trained once more on all search rows, as far as there was time."""
+) -> tuple[int | str, ...]:
+    """Returns those of the chosen that were fitted once more on all search rows, as far as there was time."""
     if until is not None:  # what is still to be done after it
-        until -= sum(r.seconds for r in outcome.references) / prepared.n_folds + CLOSING_S
-    waiting, running, done = deque(chosen), dict[int, IsolatedCall](), list[int]()
+        until -= CLOSING_S
+    waiting, running, done = deque(chosen), dict[int | str, IsolatedCall](), list[int | str]()
     while waiting or running:
         while waiting and len(running) < options.workers:
-            trial = waiting.popleft()
-            expected = REFIT_SLOWER * trial.seconds / prepared.n_folds
-            if trial.configuration is None or (until is not None and time.monotonic() + expected > until):
+            result = waiting.popleft()
+            expected = REFIT_SLOWER * result.seconds / prepared.n_folds
+            if until is not None and time.monotonic() + expected > until:
                 continue
-            task = TrialTask(
-                configuration=trial.configuration,
-                data=folder.data,
-                out=folder.trial(trial.number),
-                objective=prepared.objective,
-                settings=spec.trainer.settings(prepared.n_train),
-                seed=spec.seed,
-                stop_at=until,
-            )
             left = None if until is None else until - time.monotonic() + CLOSING_S / 2
-            modules = plugins.named_modules(options.plugins)
-            running[trial.number] = IsolatedCall(jobs.refit, task, modules, time_limit_s=left)
+            if isinstance(result, ReferenceResult):
+                out = folder.references / result.name
+                call = IsolatedCall(jobs.refit_reference, result.name, folder.data, out, spec.seed, time_limit_s=left)
+                running[result.name] = call
+            elif result.configuration is not None:
+                task = TrialTask(
+                    configuration=result.configuration,
+                    data=folder.data,
+                    out=folder.trial(result.number),
+                    objective=prepared.objective,
+                    settings=spec.trainer.settings(prepared.n_train),
+                    seed=spec.seed,
+                    stop_at=until,
+                )
+                modules = plugins.named_modules(options.plugins)
+                running[result.number] = IsolatedCall(jobs.refit, task, modules, time_limit_s=left)
         isolation.wait_any(list(running.values()), timeout_s=0.5)
-        for number, call in list(running.items()):
+        for name, call in list(running.items()):
             call.poll()
-            if call.done:  # one that fails leaves the trial's own model, which is as good as it was
-                del running[number]
-                done += [number] if call.result else []
-    return tuple(sorted(done))
+            if call.done:  # one that fails leaves the model that there was, which is as good as it was
+                del running[name]
+                done += [name] if call.result else []
+    return tuple(done)
 
 
 def _make_servable(folder: Path, schema: Schema) -> None:
@@ -404,10 +411,9 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def _member(name: int | str, weight: float, refitted: tuple[int, ...]) -> dict[str, Any]:
-    if isinstance(name, str):
-        return {"reference": name, "weight": weight}
-    return {"number": name, "weight": weight, "refitted": name in refitted}
+def _member(name: int | str, weight: float, refitted: tuple[int | str, ...]) -> dict[str, Any]:
+    kind = "reference" if isinstance(name, str) else "number"
+    return {kind: name, "weight": weight, "refitted": name in refitted}
 
 
 def load_result(folder: StudyFolder, trials: tuple[TrialResult, ...]) -> StudyResult:
@@ -429,7 +435,7 @@ def load_result(folder: StudyFolder, trials: tuple[TrialResult, ...]) -> StudyRe
         best=replace(by_number[best["number"]], run_id=best["run_id"]),
         shipped=ShippedModel(
             members=tuple((member.get("number", member.get("reference")), member["weight"]) for member in ensemble),
-            refitted=tuple(member["number"] for member in ensemble if member.get("refitted")),
+            refitted=tuple(m.get("number", m.get("reference")) for m in ensemble if m.get("refitted")),
             validation=document["validation"],
             test=document["test_metrics"],
             references={r["name"]: r["test"] for r in document["references"] if r["test"] is not None},
@@ -457,9 +463,10 @@ def leaderboard(trials: tuple[TrialResult, ...], direction: Direction) -> list[T
 # --- around it ---------------------------------------------------------------------------------------------------
 
 
-def _final_seconds(budget_s: float) -> float:
+def _final_seconds(budget_s: float, refits: bool) -> float:
     """Returns what of a study's time is kept for ensemble, refit, test, report and the last words to MLflow."""
-    return min(max(0.15 * budget_s, 8.0), 60.0)
+    least = CLOSING_S + GRACE_S
+    return min(max(0.15 * budget_s, least + 1.0), 60.0) if refits else min(max(0.05 * budget_s, least), 20.0)
 
 
 def _seconds(began: float, searched: float) -> dict[str, float]:

@@ -46,7 +46,7 @@ TRIAL_SHARE, MIN_TRIAL_S = 0.4, 10.0
 #: Seconds below which no trial is begun.
 SHORTEST_S = 2.0
 #: Share of the time that is left in which a reference model may grow trees.
-REFERENCE_SHARE = 0.12
+REFERENCE_SHARE = 0.2
 
 _REASONS = {"timeout": Reason.TIMEOUT, "memory": Reason.OOM}
 
@@ -235,9 +235,9 @@ class Worker:
 
     def _begin(self) -> bool:
         """Begins a reference model or a trial, and returns whether there was one to begin."""
-        if self._stopping or self._spent():
+        if self._stopping or self._time_is_spent():
             return False
-        if self._waiting_references:
+        if self._reference_is_next():
             name = self._waiting_references.popleft()
             out = self._folder.references / name
             now = time.monotonic()
@@ -253,6 +253,8 @@ class Worker:
             )
             self._running.append(_RunningReference(name, call))
             return True
+        if self._trials_are_done():
+            return False
         claim, self._ahead = self._ahead or self._search.claim(), None
         if not self._fits(claim.configuration):
             self._search.put_back(claim)
@@ -297,21 +299,35 @@ class Worker:
         The sampler then does not know how the running ones end, as if there were one more slot.
         """
         if self._ahead is None and not (
-            self._stopping or self.interrupted or self._waiting_references or self._spent()
+            self._stopping
+            or self.interrupted
+            or self._reference_is_next()
+            or self._time_is_spent()
+            or self._trials_are_done()
         ):
             self._ahead = self._search.claim()
             self._standby = self._standby or Standby()
 
-    def _spent(self) -> bool:
-        """Returns whether the budget allows no further trial, and remembers why."""
+    def _reference_is_next(self) -> bool:
+        """Returns whether a reference model is to begin: trials run beside them where there is more than one slot."""
+        n_running = sum(isinstance(running, _RunningReference) for running in self._running)
+        has_slot = n_running < max(1, self._slots // 2) or self._trials_are_done()
+        return bool(self._waiting_references) and has_slot
+
+    def _trials_are_done(self) -> bool:
+        """Returns whether the budget allows no further trial, and remembers it."""
         claimed = self._ended.n_counted + sum(isinstance(running, _RunningTrial) for running in self._running)
-        if self._spec.budget.trials is not None and claimed >= self._spec.budget.trials:
-            self._outcome.ended_by = self._outcome.ended_by or "all trials are done"
-            return not self._waiting_references
-        if self._until is not None and time.monotonic() >= self._until:
-            self._outcome.ended_by = self._outcome.ended_by or "the time is spent"
-            return True
-        return False
+        if self._spec.budget.trials is None or claimed < self._spec.budget.trials:
+            return False
+        self._outcome.ended_by = self._outcome.ended_by or "all trials are done"
+        return True
+
+    def _time_is_spent(self) -> bool:
+        """Returns whether there is no time for anything new, and remembers it."""
+        if self._until is None or time.monotonic() < self._until:
+            return False
+        self._outcome.ended_by = self._outcome.ended_by or "the time is spent"
+        return True
 
     def _fits(self, configuration: Configuration) -> bool:
         """Returns whether there is time for one epoch of each fold, as far as trials of the network can tell."""
@@ -450,8 +466,6 @@ class Worker:
             result = ReferenceResult(
                 running.name, scored.value, scored.metrics, seconds=seconds, n_rounds=scored.n_epochs
             )
-            if self._until is not None and self._prepared.n_test:  # it is fitted once more at the end
-                self._until -= seconds / self._prepared.n_folds
         else:
             result = ReferenceResult(running.name, None, seconds=seconds, message=call.failure.message)
         self._recorder.reference(result)  # before the file by which the next launcher takes it for done

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def run(
     Raises:
         FileNotFoundError: A rival's environment has not been made.
     """
-    made, error = None, ""
+    made, reference, error = None, None, ""
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
             if job.system in RIVALS:
@@ -205,11 +205,18 @@ def run(
                 made = _run_ours(job, table, Path(scratch), cores, OURS.get(job.system, changes or {}))
             if not np.isfinite(made.predictions).all():
                 raise Failed("some predictions are not finite")
+            if job.system == "automl":
+                reference = _reference(table, Path(scratch), made, job.seed)
         except Failed as failed:
             made, error = None, str(failed)
     document = keep(job, table, made, error, results)
-    if job.system == "automl" and made is not None:
-        _keep_reference(job, table, made, results)
+    if made is not None and reference is not None:
+        keep(replace(job, system=REFERENCE), table, reference, "", results)
+        name = reference.details["reference"]
+        predictions = (made.predictions, reference.predictions)
+        beside = quality_scores.difference(table.metric, table.task, table.y_test, *predictions)
+        document["beside_reference"] = {"reference": name, **asdict(beside)}
+        job.path(results).write_text(json.dumps(document, indent=1) + "\n")
     return document
 
 
@@ -267,27 +274,27 @@ def _run_ours(job: Job, table: Table, folder: Path, cores: int, changes: Changes
     details = {key: document[key] for key in ("trials", "validation", "best")}
     details["members"] = len(document["ensemble"])
     details["references"] = {reference["name"]: reference["value"] for reference in document["references"]}
-    details["rounds"] = {reference["name"]: reference["n_rounds"] for reference in document["references"]}
     return Made(columns.to_numpy(float), fit_seconds, predict_seconds, peak_mb, details)
 
 
-def _keep_reference(job: Job, table: Table, made: Made, results: Path) -> None:
-    """Writes the result of the study's best reference, refitted on all the rows that the study was given.
+def _reference(table: Table, folder: Path, made: Made, seed: int) -> Made | None:
+    """Returns the study's best reference, refitted on all the rows that the study was given.
 
     The best on validation rows, so nothing is chosen on the test rows. That the study has held some rows back and the
     reference has not favours the reference. The result of the study says how far it is from it.
     """
     from automl.data.dataset import conform, make_dataset
+    from automl.predictor import Predictor
     from automl.reference_model import ReferenceModel
 
     scored = {name: value for name, value in made.details["references"].items() if value is not None}
     if not scored:
-        return
+        return None
     best = max(scored, key=lambda name: quality_scores.sign(table.metric) * scored[name])
     began = time.monotonic()
     dataset = make_dataset(table.train, target=table.target, task=table.task, name=table.name, source="")
-    rounds = made.details["rounds"][best] or None
-    model = ReferenceModel.fit(best, dataset.schema, dataset.features, dataset.target, job.seed, n_rounds=rounds)
+    fitted: Any = Predictor.load(folder / ".automl/studies/quality/references" / best / "model").members[0]
+    model = ReferenceModel.fit(best, dataset.schema, dataset.features, dataset.target, seed, like=fitted.model)
     fit_seconds = time.monotonic() - began
     features, _ = conform(table.test.drop(columns=table.target), dataset.schema)
     predictions = model.predictions(features)
@@ -295,12 +302,7 @@ def _keep_reference(job: Job, table: Table, made: Made, results: Path) -> None:
         order = [[str(name) for name in dataset.schema.target.classes].index(name) for name in table.classes]
         predictions = predictions[:, order]
     predict_seconds = time.monotonic() - began - fit_seconds
-    reference = Made(predictions, fit_seconds, predict_seconds, None, {"reference": best})
-    keep(Job(REFERENCE, job.data, job.seconds, job.seed), table, reference, "", results)
-    beside = quality_scores.difference(table.metric, table.task, table.y_test, made.predictions, predictions)
-    document = json.loads(job.path(results).read_text())
-    document["beside_reference"] = {"reference": best, **asdict(beside)}
-    job.path(results).write_text(json.dumps(document, indent=1) + "\n")
+    return Made(predictions, fit_seconds, predict_seconds, None, {"reference": best})
 
 
 def _default_space(table: Table) -> Document:

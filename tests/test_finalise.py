@@ -117,7 +117,7 @@ def test_what_is_shipped_is_what_was_scored(
     for name in ("dummy", "linear"):
         folder = study.folder.references / name
         run_reference(name, study.folder.data, folder, objective, seed=0)
-        references.append((name, folder, 0))
+        references.append((name, folder))
     out = study.folder.path / "shipped"
     task_ = FinalTask(
         data=study.folder.data,
@@ -155,6 +155,28 @@ def test_without_test_rows_there_is_no_test_score(study: Callable[..., Any]) -> 
     task = FinalTask(made.folder.data, made.folder.model, made.prepared.objective, candidates, "networks", (), 0)
     found = finalise(task)
     assert (found.test, found.references) == ({}, {})
+
+
+def test_a_reference_is_the_models_of_all_folds(trained: Callable[..., Any]) -> None:
+    study, _ = trained(Task.REGRESSION)
+    folder = study.folder.references / "boosting"
+    run_reference("boosting", study.folder.data, folder, "rmse", seed=0)
+    task = FinalTask(
+        data=study.folder.data,
+        out=study.folder.path / "shipped",
+        objective="rmse",
+        candidates=((0, study.folder.trial(0)),),
+        deliver="ensemble",
+        references=(("boosting", folder),),
+        seed=0,
+        members=(("boosting", 1.0),),
+    )
+    finalise(task)
+    X, _ = storage.load_part(study.folder.data, "test")
+    shipped, models = Predictor.load(task.out), Predictor.load(folder / "model").members
+    assert len(models) == len(shipped.members) == study.prepared.n_folds == 2
+    mean = np.mean([model.predictions(X) for model in models], axis=0)
+    np.testing.assert_allclose(shipped.predictions(X), mean)
 
 
 def test_a_refitted_member_is_loaded_from_its_own_folder(study: Callable[..., Any]) -> None:

@@ -130,7 +130,7 @@ def whole_study(made: Any) -> dict[str, Any]:
     results = sorted(search.results(), key=lambda result: -float(result.value or 0))
     reference = run_reference("linear", made.folder.data, made.folder.references, made.prepared.objective, 0)
     candidates = tuple((result.number, made.folder.trial(result.number)) for result in results)
-    references = (("linear", made.folder.references, 0),)
+    references = (("linear", made.folder.references),)
     task = FinalTask(
         made.folder.data, made.folder.model, made.prepared.objective, candidates, "ensemble", references, 0
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from automl.data.dataset import make_dataset
 from automl.errors import RefusedError
 from automl.jobs import REFERENCES
 from automl.preprocessing.saving import write
-from automl.reference_model import NAMES, BoostedTrees, FrameMatrix, ReferenceModel
+from automl.reference_model import FIRST_ROUNDS, LARGEST_STEP, NAMES, BoostedTrees, FrameMatrix, ReferenceModel
 from automl.testing import boring_table
 from automl.values import Dataset, Task
 
@@ -108,6 +109,19 @@ def test_the_kept_trees_predict_as_scikit_learn_does(n_classes: int, early_stopp
         np.testing.assert_allclose(ours.predict_proba(unseen), theirs.predict_proba(unseen), rtol=1e-9)
     else:
         np.testing.assert_allclose(ours.predict(unseen), theirs.predict(unseen), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("small_steps", "rate"), [(0, 0.04), (10**9, LARGEST_STEP)])
+def test_steps_are_as_small_as_time_allows(small_steps: int, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl.reference_model.SMALL_STEPS", small_steps)
+    X, y = mixed(0)
+    trees = BoostedTrees(classification=False, n_categorical=2, learning_rate=0.04, max_iter=60)
+    trees.fit(X[:1000], y[:1000], X[1000:], y[1000:], stop_at=time.monotonic() + 1000)
+    assert 0 < trees.n_rounds_ <= 60
+    first = min(trees.n_rounds_, FIRST_ROUNDS)
+    expected = (first * 0.04 + (trees.n_rounds_ - first) * rate) / trees.n_rounds_
+    assert trees.learning_rate_ == pytest.approx(expected)
+    assert trees.n_rounds_ > FIRST_ROUNDS
 
 
 @pytest.mark.parametrize(

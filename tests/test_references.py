@@ -10,6 +10,7 @@ import pytest
 from automl import metrics, references
 from automl.data import storage
 from automl.jobs import REFERENCES
+from automl.predictor import Predictor, ReferenceMember
 from automl.trial import by_fold
 from automl.values import Task
 
@@ -32,3 +33,21 @@ def test_each_is_scored_on_the_rows_that_trials_are_scored_on(
         values[name] = scored.value
     assert metric.better(values["linear"], values["dummy"])
     assert metric.better(values["boosting"], values["dummy"])
+
+
+@pytest.mark.parametrize("name", ["linear", "forest", "slow_boosting"])
+def test_one_is_fitted_once_more_as_it_was(study: Callable[..., Any], name: str) -> None:
+    made = study(validation={"strategy": "holdout", "test_size": 0.2})
+    out = made.folder.references / name
+    references.run_reference(name, made.folder.data, out, "roc_auc", seed=0)
+    assert references.refit(name, made.folder.data, out, seed=0)
+    (first,), (second,) = (Predictor.load(out / folder).members for folder in ("model", "refit"))
+    assert isinstance(first, ReferenceMember)
+    assert isinstance(second, ReferenceMember)
+    assert first.model.n_rounds == second.model.n_rounds
+    X, y = storage.load_part(made.folder.data, "search")
+    (fold,) = storage.load_folds(made.folder.data)
+    val, y_val = X.iloc[fold.val], y[fold.val]
+    metric = metrics.metric("log_loss", Task.BINARY)  # it has seen them now
+    before, after = (metrics.score(metric, y_val, each.predictions(val)) for each in (first, second))
+    assert after < before

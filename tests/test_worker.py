@@ -52,10 +52,12 @@ class Notes:
     epochs: list[tuple[int, int]] = field(default_factory=list)
     ended: list[TrialResult] = field(default_factory=list)
     references: list[ReferenceResult] = field(default_factory=list)
+    order: list[int | str] = field(default_factory=list)  # trials as they begin, references as they end
     on_epoch: Callable[[], None] = lambda: None
 
     def trial_started(self, number: int) -> None:
         self.started.append(number)
+        self.order.append(number)
 
     def epoch(self, number: int, epoch: EpochReport) -> None:
         self.epochs.append((number, epoch.epoch))
@@ -66,6 +68,7 @@ class Notes:
 
     def reference_ended(self, result: ReferenceResult) -> None:
         self.references.append(result)
+        self.order.append(result.name)
 
 
 @dataclass
@@ -165,6 +168,22 @@ def test_trials_run_until_they_are_all_done(study: Callable[..., Any]) -> None:
     assert len(more().references) == 2
     assert more.notes.references == []
     assert more.notes.started == [3]
+
+
+@pytest.mark.parametrize(("slots", "first"), [(1, ["dummy", "linear", 0]), (2, [0, "dummy"])], ids=["before", "beside"])
+def test_references_take_one_of_several_slots(study: Callable[..., Any], slots: int, first: list[int | str]) -> None:
+    run = work(study(), slots=slots, references=("dummy", "linear"))
+    run()
+    assert run.notes.order[: len(first)] == first
+    assert sorted(run.notes.order, key=str) == [0, 1, 2, "dummy", "linear"]
+
+
+def test_references_take_all_slots_when_the_trials_are_done(study: Callable[..., Any]) -> None:
+    made = study()
+    work(made)()
+    run = work(made, references=("dummy", "linear"))
+    assert len(run().references) == 2
+    assert run.notes.started == []
 
 
 def test_one_worker_slot_or_two_find_the_same(study: Callable[..., Any], trained: Callable[..., Any]) -> None:
