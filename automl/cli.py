@@ -78,6 +78,8 @@ def run(
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
     task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
+    deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
     plugin: Plugin = [],  # noqa: B006
     tracking_uri: TrackingUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave nothing behind, in MLflow or on disk.")] = False,
@@ -94,6 +96,8 @@ def run(
         "search_space": ("--space", space),
         "objective": ("--metric", metric),
         "task": ("--task", task),
+        "validation.test_size": ("--test-size", test_size),
+        "deliver": ("--deliver", deliver),
     }
     from automl import isolation
 
@@ -135,6 +139,7 @@ def check(
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
     task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -147,6 +152,7 @@ def check(
         "search_space": ("--space", space),
         "objective": ("--metric", metric),
         "task": ("--task", task),
+        "validation.test_size": ("--test-size", test_size),
     }
     spec, base = _spec(study, data, target, overrides)
     plugins.require(spec.plugins, plugins.load(plugin), where=str(study))

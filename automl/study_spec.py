@@ -65,12 +65,28 @@ def _epochs(value: Any) -> Any:
     raise ValueError(f"found `{value}`; allowed: a whole number above 0, or `auto`")
 
 
+def _share(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1):
+        return value
+    raise ValueError(f"found `{value}`; allowed: a share above 0 and below 1, or `auto`")
+
+
+def _share_or_none(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool):
+        return value
+    try:
+        return _share(value)
+    except ValueError:
+        raise ValueError(f"found `{value}`; allowed: a share from 0 to below 1, or `auto`") from None
+
+
 # A plain union would tell one mistake once for each of its members.
 Plain = Annotated[Scalar, BeforeValidator(_plain)]
 Epochs = Annotated[int | Literal["auto"], BeforeValidator(_epochs)]
 Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 Size = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
-Share = Annotated[float, Field(gt=0, lt=1, strict=False)]
+Share = Annotated[float | Literal["auto"], BeforeValidator(_share)]
+ShareOrNone = Annotated[float | Literal["auto"], BeforeValidator(_share_or_none)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Kind = Annotated[ColumnKind, Field(strict=False), PlainSerializer(lambda kind: kind.value)]
 
@@ -94,17 +110,29 @@ class DataSpec(_Strict):
 
 #: Below so many search rows, a fifth of them ranks trials by chance.
 SMALL_ROWS = 5000
+#: Search rows for each minute of a study up to which `auto` means folds: their networks together see all rows.
+ROWS_A_MINUTE = 500
+#: Validation rows that tell trials apart; what is more is better learned from.
+VAL_ROWS = 3000
+#: Rows that tell a score to half a percent and better; what is more is better learned from.
+TEST_ROWS = 10_000
 
 
 class ValidationSpec(_Strict):
     """How the table is cut, once per study."""
 
     strategy: Literal["auto", "holdout", "kfold", "group", "time"] = Field(
-        "auto", description="auto: `kfold` on a small table, where one validation part says little, else `holdout`."
+        "auto", description="auto: `kfold` on a small table, or where there is much time for it, else `holdout`."
     )
-    size: Share = Field(0.2, description="Share of the search rows that validates, without folds.")
-    test_size: Annotated[float, Field(ge=0, lt=1, strict=False)] = Field(
-        0.2, description="Share of all rows that only the end of the study sees; 0: no test score."
+    size: Share = Field(
+        "auto",
+        description="Share of the search rows that validates, without folds; auto: a fifth, or less where that is more "
+        "than 3,000 rows, but at least a twentieth.",
+    )
+    test_size: ShareOrNone = Field(
+        "auto",
+        description="Share of all rows that only the end of the study sees; 0: no test score; auto: a tenth, or less "
+        "where that is more than 10,000 rows.",
     )
     n_folds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="Cross-validation; 5 for `kfold`.")
     column: str | None = Field(None, description="The group or time column; it is no feature.")
@@ -118,10 +146,23 @@ class ValidationSpec(_Strict):
             raise ValueError(f"`column` goes with `strategy: group` or `time`; found `strategy: {self.strategy}`")
         return self
 
-    def folds(self, n_search: int) -> int | None:
-        """Returns the number of folds for a table with so many search rows; None for a single validation part."""
-        small = self.strategy == "auto" and n_search < SMALL_ROWS
-        return self.n_folds or (5 if small or self.strategy == "kfold" else None)
+    def share(self, n_search: int) -> float:
+        """Returns the share of so many search rows that validates, without folds."""
+        return min(0.2, max(0.05, VAL_ROWS / max(1, n_search))) if self.size == "auto" else self.size
+
+    def test_share(self, n_rows: int) -> float:
+        """Returns the share of a table of so many rows that is kept for the test."""
+        return min(0.1, TEST_ROWS / max(1, n_rows)) if self.test_size == "auto" else self.test_size
+
+    def folds(self, n_search: int, seconds: float | None = None) -> int | None:
+        """Returns the number of folds for a table with so many search rows; None for a single validation part.
+
+        Args:
+            n_search: Rows of the search part.
+            seconds: Of the whole study; None: nobody knows.
+        """
+        few = n_search < max(SMALL_ROWS, ROWS_A_MINUTE * (seconds or 0.0) / 60)
+        return self.n_folds or (5 if (self.strategy == "auto" and few) or self.strategy == "kfold" else None)
 
 
 class SamplerSpec(_Strict):
@@ -153,6 +194,10 @@ class BudgetSpec(_Strict):
         return document
 
 
+#: Training rows after which validation rows are scored, at the latest: with each epoch, or in the middle of a long one.
+CHECK_ROWS = 50_000
+
+
 class TrainerSpec(_Strict):
     """What of a training is not searched."""
 
@@ -164,7 +209,8 @@ class TrainerSpec(_Strict):
     def settings(self, n_train: int) -> TrainerSettings:
         """Returns what a trial is told, on so many training rows."""
         epochs = min(max(round(2000 / n_train**0.5), 12), 100) if self.max_epochs == "auto" else self.max_epochs
-        return TrainerSettings(epochs, self.patience, self.accelerator, self.precision)
+        checks = -(-n_train // CHECK_ROWS)
+        return TrainerSettings(epochs, self.patience, self.accelerator, self.precision, checks_an_epoch=checks)
 
 
 class StudySpec(_Strict):

@@ -8,7 +8,7 @@ import pytest
 
 from automl import study_spec
 from automl.errors import ConfigError
-from automl.study_spec import SMALL_ROWS, StudySpec, build, same_study, seconds, size_bytes
+from automl.study_spec import CHECK_ROWS, ROWS_A_MINUTE, SMALL_ROWS, StudySpec, build, same_study, seconds, size_bytes
 from automl.values import ColumnKind, TrainerSettings
 
 SMALLEST: dict[str, Any] = {
@@ -160,6 +160,45 @@ def test_small_tables_are_cross_validated_unless_told(
     validation: dict[str, Any], n_search: int, n_folds: int | None
 ) -> None:
     assert spec(validation=validation).validation.folds(n_search) == n_folds
+
+
+@pytest.mark.parametrize(("n_rows", "share"), [(1, 0.1), (100_000, 0.1), (400_000, 0.025), (10**8, 1e-4)])
+def test_the_test_part_has_as_many_rows_as_it_takes(n_rows: int, share: float) -> None:
+    assert spec().validation.test_share(n_rows) == pytest.approx(share)
+    assert spec(validation={"test_size": 0}).validation.test_share(n_rows) == 0
+    assert spec(validation={"test_size": 0.3}).validation.test_share(n_rows) == 0.3
+
+
+@pytest.mark.parametrize(("n_search", "share"), [(1, 0.2), (15_000, 0.2), (30_000, 0.1), (10**6, 0.05)])
+def test_the_validation_part_has_as_many_rows_as_it_takes(n_search: int, share: float) -> None:
+    assert spec().validation.share(n_search) == pytest.approx(share)
+    assert spec(validation={"size": 0.3}).validation.share(n_search) == 0.3
+
+
+@pytest.mark.parametrize("found", [1.5, 1, 0, -0.1, "half", True])
+def test_other_sizes_of_the_validation_part_are_refused(found: Any) -> None:
+    with pytest.raises(ConfigError, match=f"size: found `{found}`; allowed: a share above 0 and below 1, or `auto`"):
+        spec(validation={"size": found})
+
+
+@pytest.mark.parametrize("found", [1.5, 1, -0.1, "half", True])
+def test_other_sizes_of_the_test_part_are_refused(found: Any) -> None:
+    with pytest.raises(ConfigError, match=f"test_size: found `{found}`; allowed: a share from 0 to below 1, or `auto`"):
+        spec(validation={"test_size": found})
+
+
+@pytest.mark.parametrize(("minutes", "n_folds"), [(1, None), (10, None), (59, None), (61, 5)])
+def test_larger_tables_are_cross_validated_where_there_is_time(minutes: int, n_folds: int | None) -> None:
+    n_search = 60 * ROWS_A_MINUTE
+    assert spec().validation.folds(n_search, 60.0 * minutes) == n_folds
+    assert spec(validation={"strategy": "holdout"}).validation.folds(n_search, 60.0 * minutes) is None
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_checks"), [(100, 1), (CHECK_ROWS, 1), (CHECK_ROWS + 1, 2), (10 * CHECK_ROWS, 10)]
+)
+def test_long_epochs_are_scored_in_parts(n_train: int, n_checks: int) -> None:
+    assert spec().trainer.settings(n_train).checks_an_epoch == n_checks
 
 
 @pytest.mark.parametrize(("n_train", "n_epochs"), [(1, 100), (400, 100), (10_000, 20), (10**7, 12)])
