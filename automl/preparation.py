@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from automl import memory, metrics, plugins, search_space
+from automl import memory, metrics, plugins, portfolio, search_space
 from automl.components import CATALOGUES
 from automl.data import out_of_core, sources, storage
 from automl.data.dataset import make_dataset
@@ -19,6 +20,9 @@ from automl.search_space import SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
 from automl.values import Dataset, Schema, Splits
+
+#: Share of a study's time that its first trials may take, about: preparation comes before, and the end is kept free.
+FIRST_SHARE = 0.3
 
 
 def check(spec: StudySpec, base: Path) -> Prepared:
@@ -103,6 +107,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     if space is None:
         path = search_space.auto(schema)
         space, where = search_space.load(path), str(path)
+    known, written = _portfolio(space, path), space
     space, space_notes = space.for_data(schema)
     problems = space.check(CATALOGUES, where=where)
     problems += Preprocessing.check(
@@ -111,11 +116,16 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     problems += _check_tasks(space, schema, where)
     if problems:
         raise ConfigError(problems)
-    splits = _split(spec, dataset)
+    splits = _split(spec, dataset, stored)
     metric = metrics.metric(metric_name, schema.target.task)
     n_shards = 1
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
+    points: list[portfolio.Point] = []
+    if known is not None:  # who has narrowed a copy of a space has the points that are left
+        traits = portfolio.Traits.of(schema, len(splits.folds[0].train))
+        ordered = known.order(traits, _first_seconds(spec, len(splits.folds)))
+        points = [point for point in ordered if written.holds(point)]
     prepared = Prepared(
         schema=schema,
         objective=metric.name,
@@ -123,7 +133,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        starts=space.starts(CATALOGUES),
+        starts=space.starts(CATALOGUES, points),
         source=dataset.source,
         base=str(base),
         data_digest=dataset.digest,
@@ -137,6 +147,19 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         notes=(*dataset.notes, *space_notes),
     )
     return prepared, table, splits
+
+
+def _portfolio(space: SearchSpace, path: Path) -> portfolio.Portfolio | None:
+    """Returns the portfolio that a search space names, from beside its file or as it comes with the package."""
+    if space.portfolio is None:
+        return None
+    return portfolio.load(space.portfolio, [path.parent, search_space.bundled()])
+
+
+def _first_seconds(spec: StudySpec, n_folds: int) -> float:
+    """Returns about how many seconds the first trials of a study have for each fold."""
+    total, trial = spec.budget.time, spec.budget.trial_time
+    return min(FIRST_SHARE * (total or math.inf), trial or math.inf) / n_folds
 
 
 def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
@@ -180,14 +203,18 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
     return make_dataset(frame, source=sources.describe(data.source, data.params), **described)
 
 
-def _split(spec: StudySpec, dataset: Dataset) -> Splits:
+def _split(spec: StudySpec, dataset: Dataset, stored: Prepared | None) -> Splits:
     cut = spec.validation
-    n_folds = cut.folds(round(len(dataset.target) * (1 - cut.test_size)))
+    test_size = cut.test_share(len(dataset.target))
+    n_search = round(len(dataset.target) * (1 - test_size))
+    n_folds = cut.folds(n_search, spec.budget.time)
+    if stored is not None and cut.strategy == "auto":  # one that goes on may have more time, and keeps its folds
+        n_folds = stored.n_folds if stored.n_folds > 1 else None
     return split(
         dataset,
         strategy="kfold" if n_folds else "holdout",
-        size=cut.size,
-        test_size=cut.test_size,
+        size=cut.share(n_search),
+        test_size=test_size,
         n_folds=n_folds or 5,
         group=cut.column if cut.strategy == "group" else None,
         time=cut.column if cut.strategy == "time" else None,

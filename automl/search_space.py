@@ -259,7 +259,11 @@ class SearchSpace(_Strict):
     batches: Options = [Option(name="shuffled")]
     clip_norm: Distribution = Field(Fixed(value=0), description="The largest norm of a step's gradient; 0: any.")
     start: list[dict[str, Scalar]] = Field(
-        [], description="Points that are run after the defaults, each as its changes to them, by dotted names."
+        [],
+        description="Points that are run first, each as its changes to the defaults, by dotted names.",
+    )
+    portfolio: str | None = Field(
+        None, description="Points that did well on other tables: the name of a file in `portfolios`, beside this one."
     )
 
     @model_validator(mode="after")
@@ -347,16 +351,31 @@ class SearchSpace(_Strict):
                 values[name] = _default(distribution, None)
         return values
 
-    def starts(self, catalogues: Mapping[str, Catalogue]) -> list[dict[str, Scalar]]:
-        """Returns the Optuna parameters of the first trials: the defaults, then each point of `start`."""
-        defaults = self.defaults(catalogues)
-        points = [defaults]
-        for changes in self.start:
+    def starts(
+        self, catalogues: Mapping[str, Catalogue], portfolio: Sequence[Mapping[str, Scalar]] = ()
+    ) -> list[dict[str, Scalar]]:
+        """Returns the Optuna parameters of the first trials: the points of `start`, and of a portfolio if there is one.
+
+        The defaults come before all, unless there is a portfolio: then they are one of its points.
+
+        Args:
+            catalogues: Where the components' defaults are.
+            portfolio: Points as those of `start`; changes to what is not searched change nothing.
+        """
+        points = [] if portfolio else [self.defaults(catalogues)]
+        for changes in (*self.start, *portfolio):
             values = self.defaults(
                 catalogues, {place: str(changes[place]) for place, _ in self.places() if place in changes}
             )
-            points.append({name: changes.get(name, value) for name, value in values.items()})
+            point = {name: changes.get(name, value) for name, value in values.items()}
+            if point not in points:
+                points.append(point)
         return points
+
+    def holds(self, point: Mapping[str, Scalar]) -> bool:
+        """Returns whether everything that a point changes is searched, and within its range."""
+        searched = self._searched()
+        return all(name in searched and searched[name].holds(value) for name, value in point.items())
 
     def check(self, catalogues: Mapping[str, Catalogue], *, where: str) -> list[Problem]:
         """Returns everything that the catalogues know to be wrong, such as a name that is no component's."""

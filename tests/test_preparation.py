@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,57 @@ def test_splits_follow_the_seed_alone(study: Callable[..., Any], tmp_path: Path)
     assert other.key != made.prepared.key
     reseeded = preparation.check(made.spec.model_copy(update={"seed": 2}), made.base)
     assert reseeded.split_digest != made.prepared.split_digest
+
+
+def with_portfolio(base: Path, **space: Any) -> None:
+    """Writes a table, a space, and a portfolio whose first point is slow, whose last is not in the space."""
+    depth = {"name": "mlp", "params": {"depth": {"type": "int", "low": 1, "high": 4}}}
+    rate = {"name": "adamw", "params": {"lr": {"type": "float", "low": 0.001, "high": 0.01, "default": 0.002}}}
+    write(base, {"network": [depth, "residual_mlp"], "optimizer": [rate], "portfolio": "mine", **space})
+    traits = {"n_rows": 64, "n_columns": 6, "categorical": 0.3, "n_classes": 2}
+    points = [
+        {"changes": {"network.mlp.depth": 4}, "losses": [0.0], "epoch_s": [5.0]},
+        {"changes": {"network": "residual_mlp"}, "losses": [0.2], "epoch_s": [0.01]},
+        {"changes": {}, "losses": [0.5], "epoch_s": [0.01]},
+        {"changes": {"network.mlp.depth": 9}, "losses": [0.1], "epoch_s": [0.01]},
+    ]
+    (base / "portfolios").mkdir()
+    document = {"version": 1, "tables": [{"traits": traits}], "points": points}
+    (base / "portfolios" / "mine.json").write_text(json.dumps(document))
+
+
+def test_a_portfolio_gives_the_first_trials(tmp_path: Path, document: Document) -> None:
+    with_portfolio(tmp_path)
+    made = study_spec.build(document(Task.BINARY, budget={"trials": 3}), where="x.yaml")
+    default = {"network": "mlp", "network.mlp.depth": 3, "optimizer.adamw.lr": 0.002}
+    residual = {"network": "residual_mlp", "optimizer.adamw.lr": 0.002}
+    deep = default | {"network.mlp.depth": 4}
+    assert preparation.check(made, tmp_path).starts == [deep, residual, default]
+    timed = study_spec.build(document(Task.BINARY, budget={"time": "60s"}), where="x.yaml")
+    assert preparation.check(timed, tmp_path).starts == [residual, default, deep]
+
+
+def test_points_of_ones_own_come_before_a_portfolio(tmp_path: Path, document: Document) -> None:
+    with_portfolio(tmp_path, start=[{"network.mlp.depth": 1}])
+    made = study_spec.build(document(Task.BINARY, budget={"trials": 3}), where="x.yaml")
+    depths = [point.get("network.mlp.depth") for point in preparation.check(made, tmp_path).starts]
+    assert depths == [1, 4, None, 3]
+
+
+def test_a_portfolio_that_is_not_there_is_told(tmp_path: Path, document: Document) -> None:
+    write(tmp_path, {"portfolio": "mine"})
+    assert re.search("portfolio: unknown portfolio `mine`", told(document(Task.BINARY), tmp_path))
+
+
+def test_a_study_that_goes_on_with_more_time_keeps_its_folds(
+    study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_spec, "SMALL_ROWS", 10)
+    made = study(validation={"test_size": 0.2}, budget={"time": "6s"})
+    assert made.prepared.n_folds == 1
+    longer = made.spec.model_copy(update={"budget": study_spec.BudgetSpec(time=3600.0)})
+    assert preparation.check(longer, made.base).n_folds == 5
+    assert preparation.prepare(longer, made.base, made.folder) == made.prepared
 
 
 # --- tables kept on disk -------------------------------------------------------------------------------------------
