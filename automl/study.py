@@ -465,8 +465,8 @@ def leaderboard(trials: tuple[TrialResult, ...], direction: Direction) -> list[T
 
 def _final_seconds(budget_s: float, refits: bool) -> float:
     """Returns what of a study's time is kept for ensemble, refit, test, report and the last words to MLflow."""
-    least = CLOSING_S + GRACE_S
-    return min(max(0.15 * budget_s, least + 1.0), 60.0) if refits else min(max(0.05 * budget_s, least), 20.0)
+    least = CLOSING_S + GRACE_S + 1.0
+    return min(max(0.15 * budget_s, least), 60.0) if refits else min(max(0.06 * budget_s, least), 30.0)
 
 
 def _seconds(began: float, searched: float) -> dict[str, float]:
