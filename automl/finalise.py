@@ -66,10 +66,10 @@ def finalise(task: FinalTask) -> ShippedModel:
     reference_scores: dict[str, float] = {}
     if len(y_test):
         test = metrics.score_all(schema.target.task, y_test, unseen.predict(predictor.predictions), weights)
-        reference_scores = {
-            name: metrics.score(metric, y_test, unseen.predict(_load(folder, name in task.refitted).predictions))
-            for name, folder in task.references
-        }
+        for name, folder in task.references:
+            reference = _load(folder, name in task.refitted)
+            predicted = unseen.predict(reference.predictions)
+            reference_scores[name] = metrics.score(metric, y_test, predicted, reference.decision)
     return ShippedModel(
         members=members,
         validation=metrics.score_folds(metric, y_val, blended, weights),

@@ -10,7 +10,7 @@ from automl.study_spec import StudySpec
 from automl.values import EpochReport, FinalTask, Members, Scored, ShippedModel, TrialTask
 
 #: What a search has to beat, weakest first. A test holds the names against those of `reference_model`.
-REFERENCES = ("dummy", "linear", "forest", "boosting", "slow_boosting")
+REFERENCES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
 
 
 def prepare(

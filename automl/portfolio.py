@@ -84,13 +84,21 @@ class Portfolio:
         """
         weights = np.array([1 / (0.5 + traits.unlike(table)) for table in self.tables])
         weights /= weights.sum()
-        rows = np.array([table.n_rows for table in self.tables])
-        epoch_s = (self.epoch_s * (traits.n_rows / rows)) @ weights
-        fits = epoch_s * MIN_EPOCHS <= seconds
+        fits = self.expected_epoch_s(traits.n_rows) * MIN_EPOCHS <= seconds
         ordered: list[int] = []
         for group in (np.flatnonzero(fits), np.flatnonzero(~fits)):
             ordered += greedy(self.losses[group], weights, group.tolist())
         return [self.points[number] for number in ordered]
+
+    def expected_epoch_s(self, n_rows: int) -> NDArray[np.float64]:
+        """Returns about how many seconds an epoch over so many rows takes; (points,).
+
+        Of tables of nearly as many rows, in proportion: what an epoch of a few rows takes is mostly not for the rows.
+        """
+        ratios = (n_rows + 1) / np.array([table.n_rows + 1 for table in self.tables])
+        weights = np.exp(-4 * np.abs(np.log10(ratios)))
+        expected: NDArray[np.float64] = (self.epoch_s * ratios) @ weights / weights.sum()
+        return expected
 
 
 def greedy(losses: NDArray[np.float64], weights: NDArray[np.float64], names: Sequence[int]) -> list[int]:

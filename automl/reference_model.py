@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: What there is, weakest first.
-NAMES = ("dummy", "linear", "forest", "boosting", "slow_boosting")
+NAMES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
+
+#: Those that take small steps for as long as it helps.
+PATIENT = ("shallow_boosting", "slow_boosting")
 
 #: Levels of a column that histogram gradient boosting takes as categories, beside the one of all rare ones.
 MAX_LEVELS = 253
@@ -35,11 +38,11 @@ MIN_LEVEL_ROWS, MAX_LINEAR_LEVELS = 10, 100_000
 #: Columns that the words of a text fall into, for a linear model.
 WORD_COLUMNS = 2**16
 
-#: Steps of slow boosting: at most, where nothing says when to stop, before the first look at the clock, between two
+#: Steps of patient boosting: at most, where nothing says when to stop, before the first look at the clock, between two
 #: later ones, and without gain before its end.
 MAX_ROUNDS, USUAL_ROUNDS, FIRST_ROUNDS, ROUNDS_AT_ONCE, PATIENCE_ROUNDS = 2000, 200, 20, 100, 40
 
-#: For how many steps the small ones of slow boosting are meant; where there is time for fewer, they are larger, up to
+#: For how many steps the small ones of patient boosting are meant; where there is time for fewer, they are larger, up to
 #: this size.
 SMALL_STEPS, LARGEST_STEP = 1000, 0.15
 
@@ -98,13 +101,13 @@ class ReferenceModel:
         Args:
             name: `dummy` (class shares or mean), `linear` (logistic or ridge regression over one-hot categories),
                 `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting with
-                its defaults) or `slow_boosting` (the same in many small steps).
+                its defaults), `slow_boosting` (the same in many small steps) or `shallow_boosting` (of small trees).
             schema: Of the table.
             features: Canonical frame; (rows, columns).
             target: Class positions or values; (rows,).
             seed: Of what is drawn at random.
-            held: When `slow_boosting` stops; the others do not look at them.
-            like: One fitted on other rows, of which `slow_boosting` takes number and size of its steps.
+            held: When patient boosting stops; the others do not look at them.
+            like: One fitted on other rows, of which patient boosting takes number and size of its steps.
             n_trees: Of a forest.
             stop_at: `time.monotonic()` after which no further tree is grown.
         """
@@ -114,13 +117,13 @@ class ReferenceModel:
         estimator = _estimator(name, schema, target, seed)
         if isinstance(estimator, Forest):
             estimator.set_params(n_trees=n_trees)
-        if name == "slow_boosting":
+        if name in PATIENT:
             estimator.set_params(max_iter=USUAL_ROUNDS if held is None else MAX_ROUNDS)
-        if name == "slow_boosting" and like is not None:
+        if name in PATIENT and like is not None:
             known = like._estimator
             estimator.set_params(max_iter=known.n_rounds_, learning_rate=known.learning_rate_)
         X = matrix.fit_transform(features)
-        if isinstance(estimator, BoostedTrees) and held is not None and name == "slow_boosting":
+        if isinstance(estimator, BoostedTrees) and held is not None and name in PATIENT:
             return cls(
                 name, schema, matrix, estimator.fit(X, target, matrix.transform(held.features), held.target, stop_at)
             )
@@ -173,11 +176,13 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> An
     if name == "forest":
         return Forest(classification=not regression, random_state=seed)
     n_categorical = len(schema.names(ColumnKind.CATEGORICAL))
-    if name == "slow_boosting":
+    if name in PATIENT:
+        is_shallow = name == "shallow_boosting"
         return BoostedTrees(
             classification=not regression,
             n_categorical=n_categorical,
-            learning_rate=0.04,
+            learning_rate=0.08 if is_shallow else 0.04,
+            max_leaf_nodes=8 if is_shallow else 31,
             min_samples_leaf=20 if len(target) >= 3000 else 8,
             l2_regularization=1.0,
             max_features=0.6,
@@ -336,7 +341,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         classification: Whether the target holds class positions.
         n_categorical: The first so many columns are codes of categories.
         early_stopping: Whether a tenth of the rows says when to stop, where no others are given.
-        learning_rate, max_iter, min_samples_leaf, l2_regularization, max_features: As scikit-learn's.
+        learning_rate, max_iter, max_leaf_nodes, min_samples_leaf, l2_regularization, max_features: As scikit-learn's.
 
     Attributes:
         classes_: Class positions that were seen; empty in regression.
@@ -357,6 +362,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         early_stopping: bool = False,
         learning_rate: float = 0.1,
         max_iter: int = 100,
+        max_leaf_nodes: int = 31,
         min_samples_leaf: int = 20,
         l2_regularization: float = 0.0,
         max_features: float = 1.0,
@@ -367,6 +373,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         self.early_stopping = early_stopping
         self.learning_rate = learning_rate
         self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
         self.min_samples_leaf = min_samples_leaf
         self.l2_regularization = l2_regularization
         self.max_features = max_features
@@ -400,6 +407,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         fitted = kind(
             learning_rate=self.learning_rate,
             max_iter=min(FIRST_ROUNDS, self.max_iter) if is_timed else self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
             min_samples_leaf=self.min_samples_leaf,
             l2_regularization=self.l2_regularization,
             max_features=self.max_features,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automl import metrics
+from automl import decision, metrics
 from automl.data import storage
 from automl.predictor import Predictor, ReferenceMember
 from automl.reference_model import N_TREES, Held, ReferenceModel
@@ -43,8 +43,10 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, s
         model = ReferenceModel.fit(name, schema, features, target, seed, held=held, n_trees=n_trees, stop_at=share)
         models.append(model)
         predictions.append(table.predict(model.predictions, fold.val))
-    scores = metrics.score_all_folds(schema.target.task, [table.target[fold.val] for fold in folds], predictions)
-    Predictor(schema, [ReferenceMember(model) for model in models]).save(out / "model")
+    y_val = [table.target[fold.val] for fold in folds]
+    weights = decision.choose(metrics.metric(objective, schema.target.task), y_val, predictions)
+    scores = metrics.score_all_folds(schema.target.task, y_val, predictions, weights)
+    Predictor(schema, [ReferenceMember(model) for model in models], decision=weights).save(out / "model")
     np.save(out / "validation.npy", np.concatenate(predictions))
     n_rounds = round(float(np.mean([model.n_rounds for model in models])))
     return Scored(scores[objective], scores, n_rounds, time.monotonic() - started)
@@ -63,9 +65,10 @@ def refit(name: str, data: Path, out: Path, seed: int) -> bool:
         Whether there is such a model.
     """
     schema = storage.load_schema(data)
-    (first, *_) = Predictor.load(out / "model").members
+    before = Predictor.load(out / "model")
+    first = before.members[0]
     assert isinstance(first, ReferenceMember)
     search = storage.open_part(data, "search")
     model = ReferenceModel.fit(name, schema, *search.sample(), seed, like=first.model)
-    Predictor(schema, [ReferenceMember(model)]).save(out / "refit")
+    Predictor(schema, [ReferenceMember(model)], decision=before.decision).save(out / "refit")
     return True

@@ -33,7 +33,7 @@ import quality_runs
 import quality_scores
 import yaml
 from quality_data import HELD_OUT, TUNING, Table, data_sets
-from quality_runs import OURS, REFERENCE, RIVALS, Document, Job
+from quality_runs import OURS, REFERENCE, RIVALS, UNCALIBRATED, Document, Job
 
 RESULTS = Path(__file__).parent / "results"
 ABLATIONS = Path(__file__).with_name("quality_ablations.yaml")
@@ -455,10 +455,13 @@ def ablate(
         for part, name, seed in itertools.product(parts, names, options.seeds or [0]):
             data = table(name)
             whole, less = Job("automl", name, seconds, seed), Job(f"automl_changed_{part}", name, seconds, seed)
-            documents = [
-                known_or_run(whole, data, results, options),
-                known_or_run(less, data, results, options, changes=known[part]),
-            ]
+            documents = [known_or_run(whole, data, results, options)]
+            if less.system == UNCALIBRATED:  # of the same study; of numbers, nothing is calibrated
+                documents += [document] if (document := stored(less, results)) else []
+            else:
+                documents.append(known_or_run(less, data, results, options, changes=known[part]))
+            if len(documents) == 1:
+                continue
             made = [_predictions(job, results) for job in (whole, less)]
             scores = ["failed" if d["score"] is None else f"{d['score']:.4g}" for d in documents]
             gain = ""

@@ -81,6 +81,8 @@ RIVALS = {
 OURS: Mapping[str, Changes] = {"automl": {}, "automl_single": {"study": {"deliver": "single"}}}
 #: The best reference model of the study of `automl`, which writes this result beside its own.
 REFERENCE = "automl_reference"
+#: The same model without its calibration; `automl` writes this result too.
+UNCALIBRATED = "automl_changed_calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,8 @@ def run(
     Raises:
         FileNotFoundError: A rival's environment has not been made.
     """
-    made, reference, error = None, None, ""
+    made, error = None, ""
+    beside: dict[str, Made] = {}
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         try:
             if job.system in RIVALS:
@@ -206,16 +209,17 @@ def run(
             if not np.isfinite(made.predictions).all():
                 raise Failed("some predictions are not finite")
             if job.system == "automl":
-                reference = _reference(table, Path(scratch), made, job.seed)
+                beside = _beside(table, Path(scratch), made, job.seed)
         except Failed as failed:
             made, error = None, str(failed)
     document = keep(job, table, made, error, results)
-    if made is not None and reference is not None:
-        keep(replace(job, system=REFERENCE), table, reference, "", results)
-        name = reference.details["reference"]
+    for system, other in beside.items():
+        keep(replace(job, system=system), table, other, "", results)
+    if made is not None and REFERENCE in beside:
+        reference = beside[REFERENCE]
         predictions = (made.predictions, reference.predictions)
-        beside = quality_scores.difference(table.metric, table.task, table.y_test, *predictions)
-        document["beside_reference"] = {"reference": name, **asdict(beside)}
+        gain = quality_scores.difference(table.metric, table.task, table.y_test, *predictions)
+        document["beside_reference"] = {**reference.details, **asdict(gain)}
         job.path(results).write_text(json.dumps(document, indent=1) + "\n")
     return document
 
@@ -277,32 +281,41 @@ def _run_ours(job: Job, table: Table, folder: Path, cores: int, changes: Changes
     return Made(columns.to_numpy(float), fit_seconds, predict_seconds, peak_mb, details)
 
 
-def _reference(table: Table, folder: Path, made: Made, seed: int) -> Made | None:
-    """Returns the study's best reference, refitted on all the rows that the study was given.
+def _beside(table: Table, folder: Path, made: Made, seed: int) -> dict[str, Made]:
+    """Returns what a study's folder tells beside its model's predictions, by the name of the system that it stands for.
 
-    The best on validation rows, so nothing is chosen on the test rows. That the study has held some rows back and the
-    reference has not favours the reference. The result of the study says how far it is from it.
+    The best reference is the best on validation rows, so nothing is chosen on the test rows. It is refitted on all the
+    rows that the study was given; that the study has held some back favours the reference.
     """
+    from automl.calibration import Calibration
     from automl.data.dataset import conform, make_dataset
     from automl.predictor import Predictor
     from automl.reference_model import ReferenceModel
 
-    scored = {name: value for name, value in made.details["references"].items() if value is not None}
-    if not scored:
-        return None
-    best = max(scored, key=lambda name: quality_scores.sign(table.metric) * scored[name])
-    began = time.monotonic()
+    state = folder / ".automl/studies/quality"
     dataset = make_dataset(table.train, target=table.target, task=table.task, name=table.name, source="")
-    fitted: Any = Predictor.load(folder / ".automl/studies/quality/references" / best / "model").members[0]
-    model = ReferenceModel.fit(best, dataset.schema, dataset.features, dataset.target, seed, like=fitted.model)
-    fit_seconds = time.monotonic() - began
     features, _ = conform(table.test.drop(columns=table.target), dataset.schema)
-    predictions = model.predictions(features)
+    positions = [[str(name) for name in dataset.schema.target.classes].index(name) for name in table.classes]
+
+    def ordered(predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+        return predictions[:, positions] if positions else predictions
+
+    beside = {}
+    shipped = Predictor.load(state / "model")
     if table.classes:
-        order = [[str(name) for name in dataset.schema.target.classes].index(name) for name in table.classes]
-        predictions = predictions[:, order]
-    predict_seconds = time.monotonic() - began - fit_seconds
-    return Made(predictions, fit_seconds, predict_seconds, None, {"reference": best})
+        bare = Predictor(shipped.schema, shipped.members, Calibration(), shipped.decision)
+        beside[UNCALIBRATED] = replace(made, predictions=ordered(bare.predictions(features)), details={})
+    scored = {name: value for name, value in made.details["references"].items() if value is not None}
+    if scored:
+        best = max(scored, key=lambda name: quality_scores.sign(table.metric) * scored[name])
+        began = time.monotonic()
+        fitted: Any = Predictor.load(state / "references" / best / "model").members[0]
+        model = ReferenceModel.fit(best, dataset.schema, dataset.features, dataset.target, seed, like=fitted.model)
+        fit_seconds = time.monotonic() - began
+        predictions = ordered(model.predictions(features))
+        predict_seconds = time.monotonic() - began - fit_seconds
+        beside[REFERENCE] = Made(predictions, fit_seconds, predict_seconds, None, {"reference": best})
+    return beside
 
 
 def _default_space(table: Table) -> Document:

@@ -49,6 +49,14 @@ def test_points_that_are_too_slow_come_last() -> None:
     assert names(slow.order(SMALL, seconds=5.0)) == ["good on large", "never good", "good on small"]
 
 
+def test_an_epoch_is_expected_to_take_what_it_takes_on_tables_as_large() -> None:
+    measured = known()
+    measured.epoch_s[:] = [0.05, 1.0]  # a tenth of a millisecond a row on few rows, a fiftieth on many
+    np.testing.assert_allclose(measured.expected_epoch_s(500), 0.05, rtol=0.01)
+    np.testing.assert_allclose(measured.expected_epoch_s(50_000), 1.0, rtol=0.01)
+    np.testing.assert_allclose(measured.expected_epoch_s(500_000), 10.0, rtol=0.01)
+
+
 @given(
     losses=arrays(np.float64, (6, 3), elements=st.floats(0, 1)),
     n_rows=st.integers(1, 10**7),

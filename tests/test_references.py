@@ -51,3 +51,16 @@ def test_one_is_fitted_once_more_as_it_was(study: Callable[..., Any], name: str)
     metric = metrics.metric("log_loss", Task.BINARY)  # it has seen them now
     before, after = (metrics.score(metric, y_val, each.predictions(val)) for each in (first, second))
     assert after < before
+
+
+def test_labels_are_decided_as_the_objective_rewards_them(study: Callable[..., Any], tmp_path: Path) -> None:
+    made = study(validation={"strategy": "holdout", "test_size": 0.2}, objective="balanced_accuracy")
+    scored = references.run_reference("linear", made.folder.data, tmp_path, "balanced_accuracy", seed=0)
+    model = Predictor.load(tmp_path / "model")
+    metric = metrics.metric("balanced_accuracy", Task.BINARY)
+    X, y = storage.load_part(made.folder.data, "search")
+    (fold,) = storage.load_folds(made.folder.data)
+    predicted = model.predictions(X.iloc[fold.val])
+    assert model.decision
+    assert scored.value == metrics.score(metric, y[fold.val], predicted, model.decision)
+    assert scored.value >= metrics.score(metric, y[fold.val], predicted)
