@@ -42,8 +42,8 @@ WORD_COLUMNS = 2**16
 #: later ones, and without gain before its end.
 MAX_ROUNDS, USUAL_ROUNDS, FIRST_ROUNDS, ROUNDS_AT_ONCE, PATIENCE_ROUNDS = 2000, 200, 20, 100, 40
 
-#: For how many steps the small ones of patient boosting are meant; where there is time for fewer, they are larger, up to
-#: this size.
+#: For how many steps the small ones of patient boosting are meant; where there is time for fewer, they are larger, up
+#: to this size.
 SMALL_STEPS, LARGEST_STEP = 1000, 0.15
 
 #: Trees of a forest, how many are grown between two looks at the clock, and leaves of each at most, about.

@@ -267,7 +267,7 @@ def test_a_rival_and_a_study_are_measured_once_and_compared(quality: SimpleNames
     assert "linear on breast_cancer, 60 s, seed 0: roc_auc 0.9" in first
     results = tmp_path / "quality"
     written = {path.parent.name: json.loads(path.read_text()) for path in results.glob("*/*.json")}
-    assert set(written) == {"linear", "automl", "automl_reference"}
+    assert set(written) == {"linear", "automl", "automl_reference", "automl_changed_calibration"}
     assert all(document["score"] > 0.95 for document in written.values())
     assert written["automl"]["peak_mb"] > written["linear"]["peak_mb"] > 50
     assert written["automl"]["beside_reference"]["reference"] in REFERENCES
