@@ -130,18 +130,29 @@ def load(name: str, folders: Sequence[Path]) -> Portfolio:
         folders: Of search spaces; portfolios lie in `portfolios` within.
 
     Raises:
-        ConfigError: None has it; with the names that there are.
+        ConfigError: None has it, with the names that there are; or its file is damaged.
     """
     path = next((path for folder in folders if (path := folder / "portfolios" / f"{name}.json").is_file()), None)
     if path is None:
         known = sorted({path.stem for folder in folders for path in folder.glob("portfolios/*.json")})
         raise ConfigError(f"unknown portfolio `{name}`", where="portfolio", remedy=did_you_mean(name, known))
-    document = json.loads(path.read_text(encoding="utf-8"))
-    tables = tuple(Traits(**table["traits"]) for table in document["tables"])
-    points = document["points"]
-    return Portfolio(
-        points=tuple(point["changes"] for point in points),
-        tables=tables,
-        losses=np.array([point["losses"] for point in points], dtype=np.float64),
-        epoch_s=np.array([point["epoch_s"] for point in points], dtype=np.float64),
-    )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        points = document["points"]
+        portfolio = Portfolio(
+            points=tuple(point["changes"] for point in points),
+            tables=tuple(Traits(**table["traits"]) for table in document["tables"]),
+            losses=np.array([point["losses"] for point in points], dtype=np.float64),
+            epoch_s=np.array([point["epoch_s"] for point in points], dtype=np.float64),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    shape = len(portfolio.points), len(portfolio.tables)
+    if not all(shape) or {portfolio.losses.shape, portfolio.epoch_s.shape} != {shape}:
+        raise _damaged(path, "there is not one loss and one time for each point and table")
+    return portfolio
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    remedy = "Make it again with `benchmarks/portfolio.py`, or take `portfolio` out of the search space."
+    return ConfigError(f"is not a portfolio ({why})", where=str(path), remedy=remedy)

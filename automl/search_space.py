@@ -262,7 +262,7 @@ class SearchSpace(_Strict):
         [],
         description="Points that are run first, each as its changes to the defaults, by dotted names.",
     )
-    portfolio: str | None = Field(
+    portfolio: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
         None, description="Points that did well on other tables: the name of a file in `portfolios`, beside this one."
     )
 

@@ -3,8 +3,8 @@
     python benchmarks/portfolio.py KIND --runs FOLDER            tries points on data sets, as far as not done before
     python benchmarks/portfolio.py KIND --runs FOLDER --report   writes the portfolio from what was tried
 
-KIND is `classification` or `regression`, and the space `search_spaces/tabular_KIND.yaml`. What is tried: its defaults,
-its hand-written `start` points, points near to these, and points drawn from all of it. Each is one real trial, with the
+KIND is `classification` or `regression`, and the space `search_spaces/tabular_KIND.yaml`. What is tried: points by hand
+(`portfolio_points.yaml`), points near to these, and points drawn from all of the space. Each is a real trial, with the
 folds that a study of the table would have and the time that a trial has in a study of a minute or two, on one core;
 what counts is the score on rows that no trial has. None of the data sets is one that quality is measured on. After a
 first part of the sets the weaker points drop out.

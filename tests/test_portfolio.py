@@ -101,6 +101,25 @@ def test_an_unknown_portfolio_is_told_with_those_that_there_are() -> None:
         portfolio.load("tabular_clasification", [search_space.bundled()])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"points": []}',
+        '{"points": [], "tables": []}',
+        '{"points": [{"changes": {}, "losses": [0.1, 0.2], "epoch_s": [0.1]}], "tables": [{"traits": {"n_rows": 1}}]}',
+        '{"points": [{"changes": {}, "losses": [0.1, 0.2], "epoch_s": [0.1]}], "tables": '
+        '[{"traits": {"n_rows": 1, "n_columns": 1, "categorical": 0, "n_classes": 0}}]}',
+    ],
+)
+def test_a_damaged_portfolio_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "portfolios").mkdir()
+    (tmp_path / "portfolios/mine.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.json: is not a portfolio .*benchmarks/portfolio\.py"):
+        portfolio.load("mine", [tmp_path])
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_is_shipped_fits_its_space(path: Path) -> None:
     space = search_space.load(path.parents[1] / f"{path.stem}.yaml")

@@ -113,10 +113,9 @@ def fit(
     with _quiet():
         checked = _checked(data.val, seed)
         loop, notes = _begin(configuration, data, checked, settings, seed, math.inf if stop_at is None else stop_at)
-        watch = _Watch(data, checked.target, metric, settings, loop.network, report)
-        for _ in range(settings.max_epochs * settings.checks_an_epoch):
-            if watch.after(loop.check()):
-                break
+        watch = _Watch(data, checked.target, metric, settings.patience * loop.checks_an_epoch, loop.network, report)
+        while not watch.after(loop.check()) and loop.n_epochs < settings.max_epochs:
+            pass
     return replace(watch.result(), n_planned=max(1, round(loop.n_planned / len(loop.train))), notes=notes)
 
 
@@ -256,6 +255,7 @@ class _Watch:
 
     Args:
         y_checked: Target of the rows that a check looks at; (rows,).
+        patience: Checks without a better score after which training ends.
     """
 
     def __init__(
@@ -263,14 +263,14 @@ class _Watch:
         data: PreparedData,
         y_checked: NDArray[Any],
         metric: Metric,
-        settings: TrainerSettings,
+        patience: int,
         network: nn.Module,
         report: Callable[[EpochReport], bool],
     ) -> None:
         self._data = data
         self._metric = metric
         self._y_checked = y_checked
-        self._patience = settings.patience * settings.checks_an_epoch
+        self._patience = patience
         self._network = network
         self._report = report
         self._stopped: Ending = "max_epochs"

@@ -64,12 +64,13 @@ class Loop:
         deadline: `time.monotonic()` by which training ends, and `n_val` rows have been scored once more; or infinity.
         n_val: All validation rows.
         n_steps: Steps that are made when nothing ends training early.
-        checks_an_epoch: How often an epoch is scored.
+        checks_an_epoch: How often an epoch is to be scored; not more often than it has steps.
         network: That of the module, as it was before it was wrapped.
         wrap: Makes a network compute in the precision that was asked for.
 
     Attributes:
         n_planned: Steps that the schedule is made for: all of them, or those that there is time for.
+        checks_an_epoch: How often an epoch is scored.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Loop:
             self._after_step.append(self._average)
         self._n_steps = n_steps
         self._steps_a_check = -(-len(train) // checks_an_epoch)
+        self.checks_an_epoch = -(-len(train) // self._steps_a_check)
         self._batches: Iterator[Batch] = iter(())
         self._n_left = 0  # steps of the epoch
         self._epoch = -1
@@ -119,6 +121,11 @@ class Loop:
         self.n_planned = n_steps
         self._started, self._n_before = 0.0, 0  # when the last part began, and after how many steps
         self._reserve = 0.0  # seconds that scoring may take, as far as is known
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that were gone through to their ends."""
+        return self._epoch + (self._n_left == 0)
 
     def check(self) -> Check:
         """Returns what the next part of an epoch gave; it is cut short so that there is time to score it in time."""

@@ -190,6 +190,14 @@ def test_an_epoch_that_is_scored_in_parts_trains_as_a_whole_one_does(checks):
     np.testing.assert_array_equal(parts.predictions, whole.predictions)
 
 
+@pytest.mark.parametrize(("batch_size", "checks", "n_scored"), [("full", 3, 1), (45, 4, 3), (32, 50, 13)])
+def test_an_epoch_of_few_steps_is_scored_less_often_and_is_as_long(batch_size, checks, n_scored):
+    settings = TrainerSettings(max_epochs=5, patience=100, checks_an_epoch=checks)
+    found = train(batch_size=batch_size, settings=settings)
+    assert (found.stopped, found.n_epochs, found.n_planned) == ("max_epochs", 5, 5)
+    assert [epoch.epoch for epoch in found.history] == [n for n in range(5) for _ in range(n_scored)]
+
+
 @pytest.mark.parametrize("size", [60, 100, 140])
 @pytest.mark.parametrize("checks", [1, 3])
 def test_pieces_may_have_fewer_or_more_rows_than_was_thought(size, checks):
