@@ -6,8 +6,8 @@
 KIND is `classification` or `regression`, and the space `search_spaces/tabular_KIND.yaml`. What is tried: points by hand
 (`portfolio_points.yaml`), points near to these, and points drawn from all of the space. Each is a real trial, with the
 folds that a study of the table would have and the time that a trial has in a study of a minute or two, on one core;
-what counts is the score on rows that no trial has. None of the data sets is one that quality is measured on. After a
-first part of the sets the weaker points drop out.
+what counts is the mean of its scores on validation rows and on rows that no trial has. None of the data sets is one
+that quality is measured on. After a first part of the sets the weaker points drop out.
 
 Written is `search_spaces/portfolios/tabular_KIND.json`: the points that are worth having, how each did on which kind of
 table and what an epoch took. A study orders them for its own table (`automl.portfolio`). How much that is worth on a
@@ -150,7 +150,7 @@ def _either(name: str, point: Point, drawn: Point, rng: np.random.Generator) -> 
 
 def best(points: Sequence[Point], documents: Sequence[Run]) -> list[Point]:
     """Returns points in the order of what each adds on some data sets."""
-    losses = np.array([_losses(points, document, "test") for document in documents]).T
+    losses = np.array([_mean_losses(points, document) for document in documents]).T
     order = greedy(losses, np.full(len(documents), 1 / len(documents)), range(len(points)))
     return [points[number] for number in order]
 
@@ -166,7 +166,7 @@ def learn(space: SearchSpace, points: Sequence[Point], documents: Sequence[Run])
         "points": [
             {
                 "changes": changes(space, point),
-                "losses": [_losses([point], document, "test")[0] for document in documents],
+                "losses": [_mean_losses([point], document)[0] for document in documents],
                 "epoch_s": [_epoch_s(_find(point, document)) for document in documents],
             }
             for point in ordered
@@ -194,7 +194,7 @@ def _page(points: Sequence[Point], everywhere: Sequence[Point], documents: Seque
     for number, document in enumerate(documents):
         others = [*documents[:number], *documents[number + 1 :]]
         tables = [Traits(**other["traits"]) for other in others]
-        losses = np.array([_losses(everywhere, other, "test") for other in others]).T
+        losses = np.array([_mean_losses(everywhere, other) for other in others]).T
         epoch_s = np.array([[_epoch_s(_find(point, other)) for other in others] for point in everywhere])
         alike = Portfolio(tuple(everywhere), tuple(tables), losses, epoch_s).order(Traits(**document["traits"]))
         orders = (by_hand, best(everywhere, others), alike)
@@ -226,6 +226,12 @@ def _reached(points: Sequence[Point], document: Run) -> float:
     """Returns the loss on unseen rows of the point that does best on validation rows."""
     validated = _losses(points, document, "validation")
     return _losses(points, document, "test")[int(np.argmin(validated))]
+
+
+def _mean_losses(points: Sequence[Point], document: Run) -> list[float]:
+    """Returns the mean of a point's losses on validation and on unseen rows: more rows, less luck."""
+    both = [_losses(points, document, rows) for rows in ("validation", "test")]
+    return [statistics.fmean(pair) for pair in zip(*both, strict=True)]
 
 
 def _losses(points: Sequence[Point], document: Run, rows: str) -> list[float]:

@@ -171,10 +171,11 @@ def keep(job: Job, table: Table, made: Made | None, error: str, results: Path) -
 
 @cache
 def code_digest() -> str:
-    """Returns the SHA-256 of the package and its search spaces: a result of ours belongs to one."""
+    """Returns the SHA-256 of the package, its search spaces and portfolios: a result of ours belongs to one."""
     found = hashlib.sha256()
     root = HERE.parent
-    for path in sorted([*(root / "automl").rglob("*.py"), *(root / "search_spaces").glob("*.yaml")]):
+    spaces = (path for ending in ("yaml", "json") for path in (root / "search_spaces").rglob(f"*.{ending}"))
+    for path in sorted([*(root / "automl").rglob("*.py"), *spaces]):
         found.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return found.hexdigest()
 

@@ -5,7 +5,7 @@ What a saved model holds of these steps are means, directions and weights, and n
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from automl.preprocessing.imputation import MIN_ROWS_A_DONOR, sample_rows
 from automl.preprocessing.limits import within
 from automl.preprocessing.scaling import SmoothClip
 from automl.values import Task
+
+if TYPE_CHECKING:
+    from sklearn.neural_network import MLPRegressor
 
 #: What grows faster than the rows is fitted on a sample of this many.
 MAX_FIT_ROWS = 5_000
@@ -369,21 +372,19 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.weights_, self.biases_ = [], []
         if X.shape[1] < 2:
             return self
-        from sklearn.neural_network import MLPRegressor
-
         rows = X[sample_rows(len(X), MAX_CODED_ROWS, self.random_state)]
         self.scaler_ = SmoothClip().fit(rows)
         scaled = self.scaler_.transform(rows)
-        network = MLPRegressor(
-            hidden_layer_sizes=(self.width, min(self.n_components, X.shape[1] - 1), self.width),
+        narrow = min(self.n_components, X.shape[1] - 1)
+        network = _perceptron(
+            scaled,
+            scaled,
+            hidden_layer_sizes=(self.width, narrow, self.width),
             activation="tanh",
             alpha=0.0,
-            # Small tables have small batches: some steps an epoch are needed, however few the rows.
-            batch_size=int(np.clip(len(rows) // 20, min(16, len(rows)), 200)),
-            learning_rate_init=3e-3,
             max_iter=self.n_epochs,
             random_state=self.random_state,
-        ).fit(scaled, scaled)
+        )
         self.weights_, self.biases_ = network.coefs_[:2], network.intercepts_[:2]
         return self
 
@@ -446,7 +447,6 @@ class Manifold(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_components = min(self.n_components, X.shape[1] - 1)
         if n_components < 1 or len(X) < MIN_LAID_ROWS:
             return self
-        from sklearn.neural_network import MLPRegressor
         from umap import UMAP
 
         rows = X[sample_rows(len(X), MAX_LAID_ROWS, self.random_state)]
@@ -462,13 +462,9 @@ class Manifold(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ).fit_transform(scaled)
         deviations = laid.std(axis=0)
         laid = (laid - laid.mean(axis=0)) / np.where(deviations > 0, deviations, 1)
-        network = MLPRegressor(
-            hidden_layer_sizes=(128, 64),
-            batch_size=int(np.clip(len(rows) // 20, min(16, len(rows)), 200)),
-            learning_rate_init=3e-3,
-            max_iter=60,
-            random_state=self.random_state,
-        ).fit(scaled, laid)
+        network = _perceptron(
+            scaled, laid, hidden_layer_sizes=(128, 64), max_iter=60, random_state=self.random_state
+        )
         self.weights_, self.biases_ = network.coefs_, network.intercepts_
         return self
 
@@ -481,6 +477,21 @@ class Manifold(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             hidden = np.maximum(hidden @ weights + bias, 0)
         laid: NDArray[np.float64] = hidden @ self.weights_[-1] + self.biases_[-1]
         return laid
+
+
+def _perceptron(rows: NDArray[np.float64], targets: NDArray[np.float64], **settings: Any) -> MLPRegressor:
+    """Returns scikit-learn's perceptron, fitted in about twenty steps an epoch.
+
+    Args:
+        rows: (rows, columns).
+        targets: (rows, outputs).
+        settings: Of `MLPRegressor`.
+    """
+    from sklearn.neural_network import MLPRegressor
+
+    # Small tables have small batches: some steps an epoch are needed, however few the rows.
+    batch_size = int(np.clip(len(rows) // 20, min(16, len(rows)), 200))
+    return MLPRegressor(batch_size=batch_size, learning_rate_init=3e-3, **settings).fit(rows, targets)
 
 
 def _principal(

@@ -133,6 +133,11 @@ ARGUMENTS = {
     "duration": (["run", "--data", "x.csv", "--target", "y", "--time", "5x"], "--time: found `5x`; allowed: a dur"),
     "trials": (["run", "--data", "x.csv", "--target", "y", "--trials", 0], "--trials: found `0`; allowed: at least 1"),
     "seed": (["run", "--data", "x.csv", "--target", "y", "--seed", -3], "--seed: found `-3`; allowed: at least 0"),
+    "test-size": (
+        ["run", "--data", "x.csv", "--target", "y", "--test-size", 1.5],
+        "--test-size: found `1.5`; allowed: ",
+    ),
+    "deliver": (["run", "--data", "x.csv", "--target", "y", "--deliver", "one"], "--deliver: found `one`; allowed: "),
     "nothing": (["run"], "nothing to run. Name a study's file, or a table"),
     "both": (["run", "x.yaml", "--target", "y"], "--data, --target: a study's file already names"),
     "ending": (["run", "--data", "x.xls", "--target", "y"], "x.xls: the ending `.xls` does not tell"),

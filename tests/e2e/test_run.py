@@ -95,6 +95,14 @@ def test_dry_run_leaves_nothing_behind(place: Any) -> None:
     assert sorted(place.path.rglob("*")) == before
 
 
+def test_options_stand_above_the_file(place: Any) -> None:
+    place.write_table()
+    place.write_study(budget={"trials": 2}, deliver="ensemble", validation={"test_size": 0.2})
+    document = place.automl("run", "small.yaml", "--test-size", 0, "--deliver", "single", "--json").json
+    assert document["test"] is None
+    assert [member["number"] for member in document["ensemble"]] == [document["best"]["number"]]
+
+
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
