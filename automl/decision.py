@@ -7,6 +7,7 @@ well it ranks. A decision costs no training: it weighs each class's probability 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ MIN_GAIN = 0.002
 #: How far classes are evened out, in several classes: probabilities are divided by the class's share to this power.
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-_Counts = NDArray[np.float64]
+_Array = NDArray[np.float64]
 
 
 def choose(
@@ -41,54 +42,113 @@ def choose(
         y_true: Class positions, one array a fold; (rows,).
         probabilities: One array a fold; (rows, classes).
     """
-    if metric.needs != "labels" or not all(np.isfinite(fold).all() for fold in probabilities):
-        return ()
-    if probabilities[0].shape[1] == 2 and metric.name in _OF_COUNTS:
-        threshold = _threshold(metric, y_true, [fold[:, 1] for fold in probabilities])
-        return (threshold, 1 - threshold)
-    shares = np.bincount(np.concatenate(y_true), minlength=probabilities[0].shape[1]) / sum(map(len, y_true))
+    return _decide(metric, y_true, probabilities)[0]
+
+
+def score(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]) -> float:
+    """Returns the mean of a metric over folds, of labels after the decision that suits them best.
+
+    Args:
+        metric: What to compute.
+        y_true: One array a fold; (rows,).
+        predictions: One array a fold; (rows, classes) or (rows,).
+    """
+    return _decide(metric, y_true, predictions)[1]
+
+
+def _decide(
+    metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]
+) -> tuple[Weights, float]:
+    if metric.needs != "labels" or not all(np.isfinite(fold).all() for fold in predictions):
+        return (), metrics.score_folds(metric, y_true, predictions)
+    if predictions[0].shape[1] == 2:
+        return _threshold(metric, y_true, [fold[:, 1] for fold in predictions])
+    shares = np.bincount(np.concatenate(y_true), minlength=predictions[0].shape[1]) / sum(map(len, y_true))
     tried = [tuple((np.maximum(shares, 1e-6) ** -power).tolist()) for power in POWERS]
-    scores = [metrics.score_folds(metric, y_true, probabilities, weights) for weights in tried]
-    best = int(np.argmax(scores))
-    return tried[best] if scores[best] > scores[0] + MIN_GAIN else ()
+    values = _values(metric, [_of_weights(*fold, tried) for fold in zip(y_true, predictions, strict=True)])
+    best = int(np.argmax(values))
+    return (tried[best], values[best]) if values[best] > values[0] + MIN_GAIN else ((), values[0])
 
 
-def _threshold(metric: Metric, y_true: Sequence[NDArray[np.int64]], positive: Sequence[NDArray[np.float64]]) -> float:
-    """Returns the probability of the second class above which it is the label."""
+def _threshold(
+    metric: Metric, y_true: Sequence[NDArray[np.int64]], positive: Sequence[_Array]
+) -> tuple[Weights, float]:
+    """Returns the weights of the threshold of the second class that is best, and its value."""
     pooled = np.sort(np.concatenate(positive))
     steps = np.unique(pooled[np.linspace(0, len(pooled) - 1, min(N_THRESHOLDS, len(pooled))).astype(int)])
     thresholds = np.unique(np.append((steps[1:] + steps[:-1]) / 2, 0.5))
-    values = np.mean(
-        [_values(metric, y, p, thresholds) for y, p in zip(y_true, positive, strict=True)], axis=0
-    )  # (thresholds,)
+    values = _values(metric, [_of_thresholds(y, p, thresholds) for y, p in zip(y_true, positive, strict=True)])
     window = np.ones(2 * N_NEIGHBOURS + 1)
     smooth = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
     usual = int(np.searchsorted(thresholds, 0.5))
     best = int(smooth.argmax())
-    return 0.5 if smooth[best] <= smooth[usual] + MIN_GAIN else float(thresholds[best])
+    best = usual if smooth[best] <= smooth[usual] + MIN_GAIN else best
+    threshold = float(thresholds[best])
+    return (threshold, 1 - threshold), values[best]
 
 
-def _values(
-    metric: Metric, y: NDArray[np.int64], positive: NDArray[np.float64], thresholds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Returns the metric of the labels at each threshold; (thresholds,)."""
-    of_positives, of_negatives = np.sort(positive[y == 1]), np.sort(positive[y == 0])
-    missed = np.searchsorted(of_positives, thresholds, side="right").astype(np.float64)
-    rejected = np.searchsorted(of_negatives, thresholds, side="right").astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = _OF_COUNTS[metric.name](len(of_positives) - missed, len(of_negatives) - rejected, rejected, missed)
-    return np.nan_to_num(values, nan=0.0)
+# --- rows by class and by label, from which each metric of labels follows -------------------------------------------
 
 
-def _f1(tp: _Counts, fp: _Counts, tn: _Counts, fn: _Counts) -> _Counts:
-    return 2 * tp / (2 * tp + fp + fn)
+def _of_weights(y: NDArray[np.int64], probabilities: _Array, tried: Sequence[Weights]) -> _Array:
+    """Returns how many rows of each class have each label, for each of the weights; (weights, classes, labels)."""
+    n = probabilities.shape[1]
+    cells = [n * y + metrics.labels(probabilities, weights) for weights in tried]
+    return np.stack([np.bincount(cell, minlength=n * n).reshape(n, n) for cell in cells]).astype(np.float64)
 
 
-#: Metrics of labels of two classes, as functions of true and false positives, true and false negatives.
-_OF_COUNTS: dict[str, Callable[[_Counts, _Counts, _Counts, _Counts], _Counts]] = {
-    "accuracy": lambda tp, fp, tn, fn: (tp + tn) / (tp + fp + tn + fn),
-    "balanced_accuracy": lambda tp, fp, tn, fn: (tp / (tp + fn) + tn / (tn + fp)) / 2,
-    "f1": _f1,
-    "f1_macro": lambda tp, fp, tn, fn: (_f1(tp, fp, tn, fn) + _f1(tn, fn, tp, fp)) / 2,
-    "matthews": lambda tp, fp, tn, fn: (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
+def _of_thresholds(y: NDArray[np.int64], positive: _Array, thresholds: _Array) -> _Array:
+    """Returns how many rows of each class have each label, at each threshold; (thresholds, classes, labels)."""
+    rows = [np.sort(positive[y == position]) for position in (0, 1)]
+    below = [np.searchsorted(of_class, thresholds, side="right") for of_class in rows]
+    counts = [np.stack([n, len(of_class) - n], axis=-1) for n, of_class in zip(below, rows, strict=True)]
+    return np.stack(counts, axis=-2).astype(np.float64)
+
+
+def _values(metric: Metric, folds: Sequence[_Array]) -> list[float]:
+    """Returns the mean of a metric over folds, for each of some ways to decide; (ways, classes, labels) each."""
+    values: list[float] = np.mean([_OF_COUNTS[metric.name](counts) for counts in folds], axis=0).tolist()
+    return values
+
+
+def _ratio(part: _Array, whole: _Array) -> _Array:
+    """Returns a ratio, 0 of nothing: as scikit-learn has it."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _balanced_accuracy(counts: _Array) -> _Array:
+    of_class = counts.sum(axis=-1)
+    recalls = _ratio(_right(counts), of_class)
+    return _ratio(recalls.sum(axis=-1), (of_class > 0).sum(axis=-1))
+
+
+def _f1_of_each(counts: _Array) -> _Array:
+    return _ratio(2 * _right(counts), counts.sum(axis=-1) + counts.sum(axis=-2))
+
+
+def _f1_macro(counts: _Array) -> _Array:
+    occurs = counts.sum(axis=-1) + counts.sum(axis=-2) > 0
+    return _ratio(_f1_of_each(counts).sum(axis=-1), occurs.sum(axis=-1))
+
+
+def _matthews(counts: _Array) -> _Array:
+    """Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient"."""
+    of_class, of_label, n = counts.sum(axis=-1), counts.sum(axis=-2), counts.sum(axis=(-2, -1))
+    covariance = n * _right(counts).sum(axis=-1) - (of_class * of_label).sum(axis=-1)
+    spread = [n**2 - (of**2).sum(axis=-1) for of in (of_class, of_label)]
+    return _ratio(covariance, np.sqrt(spread[0] * spread[1]))
+
+
+def _right(counts: _Array) -> _Array:
+    """Returns how many rows of each class have its label; (..., classes)."""
+    return np.diagonal(counts, axis1=-2, axis2=-1)
+
+
+#: Metrics of labels as functions of (..., classes, labels): a search asks for thousands of them.
+_OF_COUNTS: dict[str, Callable[[_Array], _Array]] = {
+    "accuracy": lambda counts: _ratio(_right(counts).sum(axis=-1), counts.sum(axis=(-2, -1))),
+    "balanced_accuracy": _balanced_accuracy,
+    "f1": lambda counts: _f1_of_each(counts)[..., 1],
+    "f1_macro": _f1_macro,
+    "matthews": _matthews,
 }

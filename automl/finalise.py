@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +36,7 @@ def choose(task: FinalTask) -> Members:
     if task.deliver == "single":
         return ((candidates[0][0], 1.0),)
     y_val, predictions = _validated(task, [folder for _, folder in candidates])
-    chosen = select(predictions, y_val, metric)
+    chosen = select(predictions, y_val, metric, task.choose_until)
     return tuple((candidates[i][0], weight) for i, weight in sorted(chosen.items(), key=lambda item: -item[1]))
 
 
@@ -103,18 +105,16 @@ def _calibrated(
         return Calibration(), blended
     found = calibrate(np.concatenate(y_val), np.concatenate(blended), curves=metric.name in CALIBRATED, seed=seed)
     calibrated = [found.apply(fold) for fold in blended]
-    if metric.better(_value(metric, y_val, blended), _value(metric, y_val, calibrated)):
+    if metric.better(decision.score(metric, y_val, blended), decision.score(metric, y_val, calibrated)):
         return Calibration(), blended
     return found, calibrated
 
 
-def _value(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]) -> float:
-    """Returns the mean score over folds, of labels after the decision that suits them best."""
-    return metrics.score_folds(metric, y_true, predictions, decision.choose(metric, y_true, predictions))
-
-
 def select(
-    predictions: Sequence[Sequence[NDArray[Any]]], y_true: Sequence[NDArray[Any]], metric: Metric
+    predictions: Sequence[Sequence[NDArray[Any]]],
+    y_true: Sequence[NDArray[Any]],
+    metric: Metric,
+    stop_at: float = math.inf,
 ) -> dict[int, float]:
     """Returns the weights of a greedy ensemble: position -> weight, adding up to one.
 
@@ -124,6 +124,7 @@ def select(
     Args:
         predictions: For each candidate, best first, one array a fold; (rows, classes) or (rows,).
         y_true: One array a fold; (rows,).
+        stop_at: `time.monotonic()` after which no further round begins; the first one, the best alone, always is.
     """
     picked: list[int] = []
     total = [np.zeros_like(fold, dtype=np.float64) for fold in predictions[0]]
@@ -131,7 +132,7 @@ def select(
     for _ in range(ROUNDS):
         n = len(picked) + 1
         scores = [
-            _value(metric, y_true, [(sum_ + fold) / n for sum_, fold in zip(total, each, strict=True)])
+            decision.score(metric, y_true, [(sum_ + fold) / n for sum_, fold in zip(total, each, strict=True)])
             for each in predictions
         ]
         order = np.argsort(scores, kind="stable")
@@ -142,6 +143,8 @@ def select(
         if len(picked) == 1 or metric.better(scores[winner], best):
             best, best_length = scores[winner], len(picked)
         elif len(picked) - best_length >= PATIENCE:
+            break
+        if time.monotonic() >= stop_at:
             break
     counts = Counter(picked[:best_length])
     return {i: count / best_length for i, count in counts.items()}

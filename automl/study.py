@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 import signal
@@ -237,6 +238,7 @@ def _finalise(
         references=tuple((r.name, folder.references / r.name) for r in outcome.references if r.value is not None),
         seed=spec.seed,
         plugins=options.plugins,
+        choose_until=_choose_until(until),
     )
     shutil.rmtree(task.out, ignore_errors=True)
     members: Members = IsolatedCall(jobs.choose, task).wait()
@@ -467,6 +469,12 @@ def _final_seconds(budget_s: float, refits: bool) -> float:
     """Returns what of a study's time is kept for ensemble, refit, test, report and the last words to MLflow."""
     least = CLOSING_S + GRACE_S + 1.0
     return min(max(0.15 * budget_s, least), 60.0) if refits else min(max(0.06 * budget_s, least), 30.0)
+
+
+def _choose_until(until: float | None) -> float:
+    """Returns when the members of the ensemble are to be chosen, so that half of the time is left to refit them."""
+    now = time.monotonic()
+    return math.inf if until is None else now + max(until - CLOSING_S - now, 0.0) / 2
 
 
 def _seconds(began: float, searched: float) -> dict[str, float]:

@@ -133,9 +133,7 @@ def refit(task: TrialTask) -> bool:
     y_val = [target[fold.val] for fold in folds]
     before = by_fold(np.load(task.out / "validation.npy"), folds)
     after = [predictor.predictions(features.iloc[fold.val]) for fold in folds]
-    values = [
-        metrics.score_folds(metric, y_val, each, decision.choose(metric, y_val, each)) for each in (before, after)
-    ]
+    values = [decision.score(metric, y_val, each) for each in (before, after)]
     if not math.isfinite(values[1]) or metric.better(*values):
         return False
     predictor.save(task.out / "refit")

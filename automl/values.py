@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -629,6 +630,7 @@ class FinalTask:
         out: Where the model folder is written.
         members: What `finalise.choose` chose; empty: it is asked.
         refitted: Those of the members of which there is a model of all search rows.
+        choose_until: `time.monotonic()` by which the members are to be chosen.
     """
 
     data: Path
@@ -641,6 +643,7 @@ class FinalTask:
     plugins: tuple[str, ...] = ()
     members: Members = ()
     refitted: tuple[int | str, ...] = ()
+    choose_until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from automl import decision, metrics
@@ -24,9 +27,33 @@ def test_the_counts_at_each_threshold_give_what_scikit_learn_gives(name: str) ->
     metric = metrics.metric(name, Task.BINARY)
     y, probabilities = rare(500, 0.3)
     thresholds = np.array([0.05, 0.2, 0.4, 0.5])
-    found = decision._values(metric, y, probabilities[:, 1], thresholds)
+    found = decision._values(metric, [decision._of_thresholds(y, probabilities[:, 1], thresholds)])
     expected = [metrics.score(metric, y, probabilities, (t, 1 - t)) for t in thresholds]
     np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in BINARY_LABEL_METRICS if name != "f1"])
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), n_classes=st.integers(2, 4), n_rows=st.integers(1, 12))
+def test_the_counts_give_what_scikit_learn_gives_whatever_class_is_missing(
+    name: str, data: st.DataObject, n_classes: int, n_rows: int
+) -> None:
+    positions = arrays(np.int64, n_rows, elements=st.integers(0, n_classes - 1))
+    y, told = data.draw(positions), data.draw(positions)
+    metric, sure = metrics.METRICS[name], np.eye(n_classes)[told]
+    found = decision._values(metric, [decision._of_weights(y, sure, [(1.0,) * n_classes])])
+    np.testing.assert_allclose(found, [metrics.score(metric, y, sure)], atol=1e-12)
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+@pytest.mark.parametrize("name", metrics.names(Task.MULTICLASS))
+def test_the_score_is_that_of_what_is_decided(task: Task, name: str) -> None:
+    rng = np.random.default_rng(0)
+    folds = [rng.dirichlet(np.ones(2 if task is Task.BINARY else 3), size=200) for _ in range(2)]
+    y = [(fold.cumsum(axis=1) > rng.uniform(size=(200, 1))).argmax(axis=1) for fold in folds]
+    metric = metrics.metric(name, task)
+    expected = metrics.score_folds(metric, y, folds, decision.choose(metric, y, folds))
+    assert decision.score(metric, y, folds) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("name", "gain"), [("balanced_accuracy", 0.15), ("f1", 0.1), ("matthews", 0.03)])

@@ -93,6 +93,15 @@ def test_noise_is_left_out() -> None:
     assert ROUNDS >= 10
 
 
+def test_what_time_allows_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=200)
+    predictions = [[y + rng.normal(size=200)] for _ in range(4)]
+    metric = metrics.metric("rmse", Task.REGRESSION)
+    assert select(predictions, [y], metric, stop_at=0.0) == {int(np.argmin([np.std(p - y) for (p,) in predictions])): 1}
+    assert len(select(predictions, [y], metric)) > 1
+
+
 @pytest.mark.parametrize(
     ("task", "deliver", "objective"),
     [

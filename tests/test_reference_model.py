@@ -23,6 +23,12 @@ def table(task: Task, n_rows: int = 120) -> Dataset:
     return make_dataset(boring_table(task, n_rows=n_rows), target="target", task=task, name="x", source="y")
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the steps shows the same."""
+    monkeypatch.setattr("automl.reference_model.USUAL_ROUNDS", 20)
+
+
 def test_the_launcher_knows_all_of_them() -> None:
     assert REFERENCES == NAMES
 

@@ -81,6 +81,7 @@ def test_running_trials_are_seen_so_that_they_are_not_proposed_again() -> None:
     assert running.number in [trial.number for trial in view.get_trials(states=(TrialState.RUNNING,))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_it_still_finds_what_is_best(direction: str) -> None:
     bounded = [min(values(Bounded(tpe(seed), n_best=10, n_latest=30), 120, direction)) for seed in range(5)]

@@ -462,9 +462,7 @@ class Manifold(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ).fit_transform(scaled)
         deviations = laid.std(axis=0)
         laid = (laid - laid.mean(axis=0)) / np.where(deviations > 0, deviations, 1)
-        network = _perceptron(
-            scaled, laid, hidden_layer_sizes=(128, 64), max_iter=60, random_state=self.random_state
-        )
+        network = _perceptron(scaled, laid, hidden_layer_sizes=(128, 64), max_iter=60, random_state=self.random_state)
         self.weights_, self.biases_ = network.coefs_, network.intercepts_
         return self
 

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl import decision, losses, metrics
+from automl import decision, losses
 from automl.components import catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.optimizers import FIND
@@ -290,7 +290,7 @@ class _Watch:
     def _judge(self, check: Check) -> Ending | None:
         """Returns why to stop after this check, if to stop."""
         predictions = losses.predictions(check.outputs, self._data.target).numpy()
-        value = self._score(self._y_checked, predictions)
+        value = decision.score(self._metric, [self._y_checked], [predictions])
         if not (math.isfinite(check.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
             self._problem = TrainingDiverged(
                 f"training diverged in epoch {self._n_epochs}: its loss is {check.train_loss}",
@@ -326,10 +326,6 @@ class _Watch:
             return "patience"
         return None
 
-    def _score(self, y: NDArray[Any], predictions: NDArray[Any]) -> float:
-        """Returns the objective, of labels after the decision that suits them best."""
-        return metrics.score(self._metric, y, predictions, decision.choose(self._metric, [y], [predictions]))
-
     def result(self) -> Fit:
         """Returns the training's end, with the best weights in the network."""
         if self._best is None:
@@ -345,7 +341,7 @@ class _Watch:
         return Fit(
             network=network,
             predictions=predictions,
-            value=self._score(val.target, predictions),
+            value=decision.score(self._metric, [val.target], [predictions]),
             best_epoch=self._best.epoch,
             n_epochs=self._n_epochs,
             n_planned=self._n_epochs,

@@ -104,6 +104,7 @@ def chains(draw: st.DrawFn) -> list[Step]:
     return [Step(stage, Choice(draw(st.sampled_from(OPTIONS[stage])))) for stage in stages]
 
 
+@pytest.mark.slow
 # Not shrunk: two chains are short enough to read, and shrinking them takes minutes.
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(chain=chains(), other=chains(), task=st.sampled_from(Task), seed=st.integers(0, 9))
@@ -346,6 +347,7 @@ def _delete_often(folder: Path) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deleted", [False, True])
 def test_processes_that_write_and_delete_the_same_entries_do_not_disturb_each_other(
     cache: PrefixCache, tmp_path: Path, deleted: bool

@@ -76,7 +76,7 @@ def make_mirror() -> Iterator[Callable[..., Mirror]]:
 
     yield make
     for mirror in made:
-        mirror.close(5)
+        mirror.close(0)
 
 
 class FlakyTracker(MemoryTracker):
@@ -397,6 +397,7 @@ def _assert_complete(uri: str, n_trials: int) -> None:
             assert run.data.params == {"lr": "0.1"}
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_loses_and_doubles_nothing(spool: Spool, database_uri: str) -> None:
     n_trials = 20
     fill(spool, n_trials)
