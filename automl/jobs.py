@@ -62,11 +62,11 @@ def refit(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> b
     return trial.refit(task)
 
 
-def refit_reference(caller: Caller, name: str, data: Path, out: Path, seed: int) -> bool:
+def refit_reference(caller: Caller, name: str, data: Path, out: Path, objective: str, seed: int) -> bool:
     """Calls `references.refit`."""
     from automl import references
 
-    return references.refit(name, data, out, seed)
+    return references.refit(name, data, out, objective, seed)
 
 
 def finalise(caller: Caller, task: FinalTask) -> ShippedModel:

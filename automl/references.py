@@ -12,6 +12,7 @@ from automl import decision, metrics
 from automl.data import storage
 from automl.predictor import Predictor, ReferenceMember
 from automl.reference_model import N_TREES, Held, ReferenceModel
+from automl.trial import by_fold, does_no_worse
 from automl.values import Scored
 
 #: Trees of a forest for each of several folds, whose forests are one in the end.
@@ -52,17 +53,19 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, s
     return Scored(scores[objective], scores, n_rounds, time.monotonic() - started)
 
 
-def refit(name: str, data: Path, out: Path, seed: int) -> bool:
+def refit(name: str, data: Path, out: Path, objective: str, seed: int) -> bool:
     """Fits a reference model once more, on all search rows, and writes it to `refit` beside the first one.
 
     Args:
         name: One of `reference_model.NAMES`.
         data: The study's data folder.
         out: The reference's folder.
+        objective: The metric by which the two are compared.
         seed: Of what is drawn at random.
 
     Returns:
-        Whether there is such a model.
+        Whether there is such a model. There is none when it does worse on the validation rows, which it has seen, than
+        the first did, which had not: boosting with its defaults sometimes diverges where a class is rare.
     """
     schema = storage.load_schema(data)
     before = Predictor.load(out / "model")
@@ -70,5 +73,13 @@ def refit(name: str, data: Path, out: Path, seed: int) -> bool:
     assert isinstance(first, ReferenceMember)
     search = storage.open_part(data, "search")
     model = ReferenceModel.fit(name, schema, *search.sample(), seed, like=first.model)
+    folds = storage.load_folds(data)
+    if not does_no_worse(
+        metrics.metric(objective, schema.target.task),
+        [search.target[fold.val] for fold in folds],
+        by_fold(np.load(out / "validation.npy"), folds),
+        [search.predict(model.predictions, fold.val) for fold in folds],
+    ):
+        return False
     Predictor(schema, [ReferenceMember(model)], decision=before.decision).save(out / "refit")
     return True

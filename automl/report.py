@@ -170,9 +170,8 @@ def describe(spec: StudySpec, prepared: Prepared) -> str:
 
 def leaderboard_table(document: dict[str, Any], *, rows: int = 10) -> Table:
     """Returns the best trials and the reference models of a result document, as a table."""
-    metric = document["metric"]["name"]
-    table = Table(title=f"{document['study']}: leaderboard", title_justify="left")
-    for name in ("#", "model", f"validation {metric}", f"test {metric}", "seconds"):
+    table = Table(title=f"{document['study']}: leaderboard by {document['metric']['name']}", title_justify="left")
+    for name in ("#", "model", "validation", "test", "seconds"):
         table.add_column(name, justify="left" if name == "model" else "right")
     members = len(document["ensemble"])
     kind = f"ensemble of {members}" if members > 1 else "single best"

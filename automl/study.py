@@ -289,8 +289,15 @@ def _refit(
             left = None if until is None else until - time.monotonic() + CLOSING_S / 2
             if isinstance(result, ReferenceResult):
                 out = folder.references / result.name
-                call = IsolatedCall(jobs.refit_reference, result.name, folder.data, out, spec.seed, time_limit_s=left)
-                running[result.name] = call
+                running[result.name] = IsolatedCall(
+                    jobs.refit_reference,
+                    result.name,
+                    folder.data,
+                    out,
+                    prepared.objective,
+                    spec.seed,
+                    time_limit_s=left,
+                )
             elif result.configuration is not None:
                 task = TrialTask(
                     configuration=result.configuration,

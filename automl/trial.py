@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from automl.values import Fold
+    from automl.values import Fold, Metric
 
 
 #: In a trial's folder: for each fold, the epochs of the best weights, and how many the schedule was made for.
@@ -133,8 +133,7 @@ def refit(task: TrialTask) -> bool:
     y_val = [target[fold.val] for fold in folds]
     before = by_fold(np.load(task.out / "validation.npy"), folds)
     after = [predictor.predictions(features.iloc[fold.val]) for fold in folds]
-    values = [decision.score(metric, y_val, each) for each in (before, after)]
-    if not math.isfinite(values[1]) or metric.better(*values):
+    if not does_no_worse(metric, y_val, before, after):
         return False
     predictor.save(task.out / "refit")
     return True
@@ -195,6 +194,20 @@ def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:
     if of.task is Task.REGRESSION:
         return TargetSpec(of.task, of.n_outputs, mean=float(target.mean()), scale=float(target.std()) or 1.0)
     return TargetSpec(of.task, of.n_outputs, tuple(np.bincount(target, minlength=len(of.classes)).tolist()))
+
+
+def does_no_worse(
+    metric: Metric, y_val: Sequence[NDArray[Any]], before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]
+) -> bool:
+    """Returns whether a model of all search rows does no worse on the validation rows than the one before it did.
+
+    Args:
+        metric: The objective.
+        y_val: One array a fold; (rows,).
+        before, after: Predictions, one array a fold; (rows, classes) or (rows,).
+    """
+    values = [decision.score(metric, y_val, predictions) for predictions in (before, after)]
+    return math.isfinite(values[1]) and not metric.better(*values)
 
 
 def by_fold(predictions: NDArray[Any], folds: tuple[Fold, ...]) -> list[NDArray[Any]]:

@@ -40,7 +40,7 @@ def test_one_is_fitted_once_more_as_it_was(study: Callable[..., Any], name: str)
     made = study(validation={"strategy": "holdout", "test_size": 0.2})
     out = made.folder.references / name
     references.run_reference(name, made.folder.data, out, "roc_auc", seed=0)
-    assert references.refit(name, made.folder.data, out, seed=0)
+    assert references.refit(name, made.folder.data, out, "roc_auc", seed=0)
     (first,), (second,) = (Predictor.load(out / folder).members for folder in ("model", "refit"))
     assert isinstance(first, ReferenceMember)
     assert isinstance(second, ReferenceMember)
@@ -51,6 +51,17 @@ def test_one_is_fitted_once_more_as_it_was(study: Callable[..., Any], name: str)
     metric = metrics.metric("log_loss", Task.BINARY)  # it has seen them now
     before, after = (metrics.score(metric, y_val, each.predictions(val)) for each in (first, second))
     assert after < before
+
+
+def test_one_that_does_worse_on_all_rows_is_not_kept(study: Callable[..., Any]) -> None:
+    made = study(validation={"strategy": "holdout", "test_size": 0.2})
+    out = made.folder.references / "linear"
+    references.run_reference("linear", made.folder.data, out, "log_loss", seed=0)
+    _, y = storage.load_part(made.folder.data, "search")
+    (fold,) = storage.load_folds(made.folder.data)
+    np.save(out / "validation.npy", np.eye(2)[y[fold.val]])  # as if the first one had known all of them
+    assert not references.refit("linear", made.folder.data, out, "log_loss", seed=0)
+    assert not (out / "refit").exists()
 
 
 def test_labels_are_decided_as_the_objective_rewards_them(study: Callable[..., Any], tmp_path: Path) -> None:
