@@ -65,7 +65,7 @@ def refit(name: str, data: Path, out: Path, objective: str, seed: int) -> bool:
 
     Returns:
         Whether there is such a model. There is none when it does worse on the validation rows, which it has seen, than
-        the first did, which had not: boosting with its defaults sometimes diverges where a class is rare.
+        the first did, which had not.
     """
     schema = storage.load_schema(data)
     before = Predictor.load(out / "model")
