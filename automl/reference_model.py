@@ -100,8 +100,9 @@ class ReferenceModel:
 
         Args:
             name: `dummy` (class shares or mean), `linear` (logistic or ridge regression over one-hot categories),
-                `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting,
-                regularised, else with its defaults), `slow_boosting` (the same in many small steps) or `shallow_boosting` (of small trees).
+                `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting, but
+                for regularisation with its defaults), `slow_boosting` (the same in many small steps) or
+                `shallow_boosting` (of small trees).
             schema: Of the table.
             features: Canonical frame; (rows, columns).
             target: Class positions or values; (rows,).
