@@ -10,6 +10,7 @@ import pytest
 import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from automl import metrics
 from automl.data.dataset import make_dataset
 from automl.errors import RefusedError
 from automl.jobs import REFERENCES
@@ -128,6 +129,44 @@ def test_steps_are_as_small_as_time_allows(small_steps: int, rate: float, monkey
     expected = (first * 0.04 + (trees.n_rounds_ - first) * rate) / trees.n_rounds_
     assert trees.learning_rate_ == pytest.approx(expected)
     assert trees.n_rounds_ > FIRST_ROUNDS
+
+
+def of_many_levels(task: Task) -> Dataset:
+    """Returns a table whose one column of 300 levels tells the target, and one of two that tells nothing."""
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, 300, 3000)
+    value = rng.normal(size=300)[level] + rng.normal(0, 0.1, 3000)
+    target = value if task is Task.REGRESSION else np.digitize(value, [0.0] if task is Task.BINARY else [-0.5, 0.5])
+    made = pd.DataFrame({"who": [f"name{n}" for n in level], "side": rng.choice(["left", "right"], 3000), "t": target})
+    return make_dataset(made, target="t", task=task, name="x", source="y")
+
+
+@pytest.mark.parametrize("name", ["boosting", "slow_boosting", "shallow_boosting", "forest"])
+@pytest.mark.parametrize("task", Task)
+def test_a_column_of_many_levels_becomes_means_of_other_rows(task: Task, name: str, tmp_path: Path) -> None:
+    data = of_many_levels(task)
+    train, val = np.arange(0, 2000), np.arange(2000, 3000)
+    model = ReferenceModel.fit(name, data.schema, data.features.iloc[train], data.target[train], 0)
+    assert (model._matrix.coded_, model._matrix.averaged_) == (["side"], ["who"])
+    metric = metrics.default_metric(task)
+    dummy = ReferenceModel.fit("dummy", data.schema, data.features.iloc[train], data.target[train], 0)
+    scores = [metrics.score(metric, data.target[val], m.predictions(data.features.iloc[val])) for m in (model, dummy)]
+    assert abs(scores[0] - scores[1]) > 0.3
+    assert metric.better(*scores)
+    model.save(tmp_path / "model.skops")
+    loaded = ReferenceModel.load(tmp_path / "model.skops", data.schema)
+    np.testing.assert_array_equal(loaded.predictions(data.features), model.predictions(data.features))
+
+
+def test_no_training_row_is_told_its_own_target() -> None:
+    rng = np.random.default_rng(0)
+    names = pd.DataFrame({"who": [f"name{n // 2}" for n in range(2000)]})  # two rows a level: what noise there is shows
+    noise = rng.integers(0, 2, 2000)
+    data = make_dataset(names.assign(t=noise), target="t", name="x", source="y")
+    matrix = FrameMatrix.of(data.schema, form="trees", max_levels=100, seed=0)
+    told = matrix.fit_transform(data.features, data.target)[:, 0]
+    assert abs(np.corrcoef(told, data.target)[0, 1]) < 0.1
+    assert np.corrcoef(matrix.transform(data.features)[:, 0], data.target)[0, 1] > 0.5
 
 
 @pytest.mark.parametrize(
