@@ -40,9 +40,9 @@ MIN_LEVEL_ROWS, MAX_LINEAR_LEVELS = 10, 100_000
 #: Columns that the words of a text fall into, for a linear model.
 WORD_COLUMNS = 2**16
 
-#: Steps of patient boosting: at most, where nothing says when to stop, before the first look at the clock, between two
-#: later ones, and without gain before its end.
-MAX_ROUNDS, USUAL_ROUNDS, FIRST_ROUNDS, ROUNDS_AT_ONCE, PATIENCE_ROUNDS = 2000, 200, 20, 100, 40
+#: Steps of patient boosting: at most, where nothing says when to stop, before the first look at the clock (and between
+#: two later ones at least), and without gain before its end.
+MAX_ROUNDS, USUAL_ROUNDS, FIRST_ROUNDS, PATIENCE_ROUNDS = 2000, 200, 20, 40
 
 #: For how many steps the small ones of patient boosting are meant; where there is time for fewer, they are larger, up
 #: to this size.
@@ -475,8 +475,11 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
             n_fitting = (stop_at - time.monotonic()) * fitted.n_iter_ / (time.monotonic() - began)
             wanted = self.learning_rate * SMALL_STEPS / max(n_fitting, 1.0)
             fitted.set_params(learning_rate=float(np.clip(wanted, self.learning_rate, LARGEST_STEP)))
-        while fitted.n_iter_ == fitted.max_iter < self.max_iter and time.monotonic() < stop_at:
-            fitted.set_params(max_iter=min(fitted.max_iter + ROUNDS_AT_ONCE, self.max_iter)).fit(X, y, **held)
+        while fitted.n_iter_ == fitted.max_iter < self.max_iter and (now := time.monotonic()) < stop_at:
+            # As many as before, or most of what fits into the time: few new beginnings, and none that ends too late.
+            n_fitting = 0.8 * (stop_at - now) * fitted.n_iter_ / (now - began)
+            n_more = int(np.clip(n_fitting, FIRST_ROUNDS, fitted.n_iter_))
+            fitted.set_params(max_iter=min(fitted.max_iter + n_more, self.max_iter)).fit(X, y, **held)
         rates += [fitted.learning_rate] * (fitted.n_iter_ - len(rates))
         stages = fitted._predictors
         if held:
