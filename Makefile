@@ -19,7 +19,7 @@ test: setup test-fast  ## Everything; the slow tier starts servers, a browser an
 	$(BIN)/python -m pytest -q -m slow
 
 test-fast: setup
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
 
 check: setup  ## Format, lint, layers and types.
 	$(BIN)/ruff format --check .

@@ -58,6 +58,7 @@ def test_what_is_saved_predicts_the_same_to_the_last_bit(task: Task, name: str, 
     np.testing.assert_array_equal(loaded.predictions(dataset.features), fitted.predictions(dataset.features))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("columns", [["amount", "visits"], ["colour"], ["remark"], ["since"]])
 def test_columns_of_one_kind_are_taken(name: str, columns: list[str]) -> None:

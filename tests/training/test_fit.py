@@ -250,6 +250,7 @@ def test_a_deadline_in_the_past_still_gives_a_score():
     assert math.isfinite(found.value)
 
 
+@pytest.mark.slow
 def test_time_is_left_to_score_what_a_deadline_cuts_short():
     made = []
 
@@ -602,6 +603,7 @@ def test_a_network_may_look_at_the_rows_before_it_is_trained(monkeypatch, second
     torch.testing.assert_close(found.network.mean, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_schedule_ends_where_the_deadline_cuts_training():
     settings = TrainerSettings(max_epochs=10**5, patience=10**5)
     found = train(schedule="cosine", stop_at=time.monotonic() + 1.0, settings=settings)
@@ -614,6 +616,7 @@ def test_a_schedule_ends_where_the_deadline_cuts_training():
     assert all(later <= earlier + 1e-4 for earlier, later in pairwise(falling))
 
 
+@pytest.mark.slow
 def test_a_schedule_ends_where_the_deadline_cuts_the_first_epoch():
     def piece(number):
         time.sleep(0.01)
