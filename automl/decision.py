@@ -42,7 +42,7 @@ def choose(
         y_true: Class positions, one array a fold; (rows,).
         probabilities: One array a fold; (rows, classes).
     """
-    return _decide(metric, y_true, probabilities)[0]
+    return _decide(metric, y_true, probabilities)[0] if _has_choice(metric, probabilities) else ()
 
 
 def score(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]) -> float:
@@ -53,14 +53,20 @@ def score(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[
         y_true: One array a fold; (rows,).
         predictions: One array a fold; (rows, classes) or (rows,).
     """
+    if not _has_choice(metric, predictions):
+        return metrics.score_folds(metric, y_true, predictions)
     return _decide(metric, y_true, predictions)[1]
 
 
+def _has_choice(metric: Metric, predictions: Sequence[NDArray[Any]]) -> bool:
+    """Returns whether there is anything to decide."""
+    return metric.needs == "labels" and all(np.isfinite(fold).all() for fold in predictions)
+
+
 def _decide(
-    metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]
+    metric: Metric, y_true: Sequence[NDArray[np.int64]], predictions: Sequence[_Array]
 ) -> tuple[Weights, float]:
-    if metric.needs != "labels" or not all(np.isfinite(fold).all() for fold in predictions):
-        return (), metrics.score_folds(metric, y_true, predictions)
+    """Returns the weights that are best, and the mean of the metric over folds that they give."""
     if predictions[0].shape[1] == 2:
         return _threshold(metric, y_true, [fold[:, 1] for fold in predictions])
     shares = np.bincount(np.concatenate(y_true), minlength=predictions[0].shape[1]) / sum(map(len, y_true))
