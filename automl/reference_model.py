@@ -16,7 +16,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from automl.errors import RefusedError
-from automl.preprocessing.encoding import Levels, TargetMeans, TextDirections
+from automl.preprocessing.encoding import Levels, TextDirections
+from automl.preprocessing.encoding import target as target_means
 from automl.preprocessing.saving import read, write
 from automl.values import ColumnKind, Schema, Task
 
@@ -30,9 +31,9 @@ NAMES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boos
 PATIENT = ("shallow_boosting", "slow_boosting")
 
 #: Levels of a column that histogram gradient boosting takes as categories, beside the one of all rare ones. A column of
-#: more becomes means of the target, of so many levels at most. In small trees one of more than a few does already: they
-#: err otherwise than the larger ones then, which an ensemble of both gains by.
-MAX_LEVELS, MAX_MEANS, FEW_LEVELS = 253, 10_000, 8
+#: more becomes means of the target. In small trees one of more than a few does already: they err otherwise than the
+#: larger ones then, which an ensemble of both gains by.
+MAX_LEVELS, FEW_LEVELS = 253, 8
 
 #: Levels with fewer training rows share one column of a linear model, which has so many for others.
 MIN_LEVEL_ROWS, MAX_LINEAR_LEVELS = 10, 100_000
@@ -224,7 +225,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         form: `linear`: numbers are filled in, told to be missing and standardised, categories are one-hot, texts
             TF-IDF weights of hashed words. `trees`: missing numbers stay missing, categories are codes, texts their
             main directions.
-        classification: Whether the target holds class positions.
+        task: Which means of the target are meant.
         max_levels: For trees, a column of more levels is not codes but means of the target, of a training row those of
             other rows (cross-fitted). Three other tables with such columns: errors 0.5 to 3 % smaller.
         seed: Of the directions, and of the cross-fitting.
@@ -241,7 +242,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         dates: list[str],
         texts: list[str],
         form: str = "linear",
-        classification: bool = False,
+        task: str = Task.REGRESSION.value,
         max_levels: int = MAX_LEVELS,
         seed: int = 0,
     ) -> None:
@@ -250,7 +251,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.dates = dates
         self.texts = texts
         self.form = form
-        self.classification = classification
+        self.task = task
         self.max_levels = max_levels
         self.seed = seed
 
@@ -263,7 +264,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dates=schema.names(ColumnKind.DATETIME),
             texts=schema.names(ColumnKind.TEXT),
             form=form,
-            classification=schema.target.task.is_classification,
+            task=schema.target.task.value,
             max_levels=max_levels,
             seed=seed,
         )
@@ -281,7 +282,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.parts_["levels"] = _levels(self.form).fit(self._words(X, self.coded_))
         means = None
         if self.averaged_:
-            self.parts_["means"] = _means(self.classification, self.seed)
+            self.parts_["means"] = target_means(Task(self.task)).set_params(targetmeans__random_state=self.seed)
             means = self.parts_["means"].fit_transform(self._words(X, self.averaged_), y)
         if (self.numbers or self.dates) and self.form == "linear":
             self.parts_["numbers"] = _standardised().fit(self._values(X))
@@ -319,7 +320,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Returns the columns of categories with more levels than `max_levels`, of two rows at least."""
         if not self.levels:
             return []
-        levels = Levels(min_frequency=2, max_categories=MAX_MEANS).fit(self._words(X, self.levels)).levels_
+        levels = Levels(min_frequency=2, max_categories=self.max_levels + 1).fit(self._words(X, self.levels)).levels_
         return [name for name, of in zip(self.levels, levels, strict=True) if len(of) > self.max_levels]
 
     def _values(self, X: pd.DataFrame) -> NDArray[np.float64]:
@@ -365,14 +366,6 @@ def _levels(form: str) -> Any:
         levels = Levels(min_frequency=MIN_LEVEL_ROWS, max_categories=MAX_LINEAR_LEVELS)
         return make_pipeline(levels, OneHotEncoder(handle_unknown="ignore"))
     return Levels(min_frequency=2, max_categories=MAX_LEVELS)
-
-
-def _means(classification: bool, seed: int) -> Any:
-    """Returns what turns categories into means of the target."""
-    from sklearn.pipeline import make_pipeline
-
-    levels = Levels(min_frequency=2, max_categories=MAX_MEANS)
-    return make_pipeline(levels, TargetMeans(classification=classification, random_state=seed))
 
 
 def _standardised() -> Any:
