@@ -7,7 +7,7 @@ twice is an error. PyYAML reads 1.1, so the resolvers are replaced.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from automl.errors import ConfigError, Problem, did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BYTES = 1 << 20
+#: Characters of a value that a sentence shows.
+SHOWN = 60
 MAX_NODES = 20_000  # counted with aliases expanded, so that a small file cannot describe a huge document
 
 
@@ -140,6 +142,45 @@ def _count(node: yaml.Node, total: int, where: str, depth: int = 0) -> int:
 
 def _too_large(where: str) -> ConfigError:
     return ConfigError("describes a document too large or too deep to be a study", where=where)
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """Yields what is not the same in two documents, each with its dotted path.
+
+    Args:
+        old, new: Of JSON's types. Lists of named things are compared name by name.
+        where: Path of both in a larger document.
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            path = f"{where}.{key}" if where else str(key)
+            if key not in new:
+                yield f"`{path}` is gone"
+            elif key not in old:
+                yield f"`{path}` is new"
+            else:
+                yield from differences(old[key], new[key], path)
+        return
+    old_named, new_named = _named(old), _named(new)
+    if old_named is not None and new_named is not None:
+        yield from differences(old_named, new_named, where)
+        if {*old_named} == {*new_named} and [*old_named] != [*new_named]:
+            yield f"`{where}` is in another order"
+    elif old != new:
+        yield f"`{where}` was {_short(old)} and is now {_short(new)}"
+
+
+def _named(document: Any) -> dict[str, Any] | None:
+    """Returns a list of named things by their names, None for anything else."""
+    if not isinstance(document, list) or not all(isinstance(item, Mapping) for item in document):
+        return None
+    names = [item.get("name", item.get("stage")) for item in document]
+    return None if None in names or len(set(names)) < len(names) else dict(zip(names, document, strict=True))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def validate(model: type[Model], document: Any, *, where: str, flags: Mapping[str, str] | None = None) -> Model:

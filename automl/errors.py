@@ -7,7 +7,8 @@
     ├── DataError               2   a table that cannot be read, trained on or predicted
     ├── TrackingError           3   MLflow
     ├── StorageError            3   the study's own state
-    ├── ResourceError           4   disk, memory
+    │   └── DiskFullError       4   there is no room for it
+    ├── ResourceError           4   memory
     └── RefusedError            5   integrity of a model folder, a promotion gate
 
 An error carries problems, each of which says where it is, what was found, what is allowed and what to do.
@@ -16,8 +17,12 @@ An error carries problems, each of which says where it is, what was found, what 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from automl.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text}. {self.remedy}" if self.remedy else f"{text}."
+        return redact(f"{text}. {self.remedy}" if self.remedy else f"{text}.")
 
 
 class AutomlError(Exception):
@@ -89,8 +94,14 @@ class StorageError(AutomlError):
     exit_code = 3
 
 
+class DiskFullError(StorageError):
+    """There is no room left for the study's own state."""
+
+    exit_code = 4
+
+
 class ResourceError(AutomlError):
-    """Disk or memory ran out."""
+    """Memory ran out, or something that was asked for is larger than it may be."""
 
     exit_code = 4
 
@@ -99,6 +110,28 @@ class RefusedError(AutomlError):
     """A model folder was changed, or a promotion gate did not open."""
 
     exit_code = 5
+
+
+def disk_full(error: BaseException | None) -> DiskFullError | None:
+    """Returns what to tell a person of an error that a full disk brought about, None for any other.
+
+    Libraries wrap the system's error, each in its own; what it was raised from or beside is looked at, too.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, DiskFullError):
+            return error
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            where = str(error.filename or "") if isinstance(error, OSError) else ""
+            return DiskFullError(
+                "the disk is full",
+                where=where,
+                remedy="Free some space and type the same command again: what has ended is kept.",
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -125,7 +125,23 @@ def _parquet(file: Path) -> Iterator[Write]:
 @contextmanager
 def _csv(file: Path) -> Iterator[Write]:
     with file.open("w", encoding="utf-8", newline="") as opened:
-        yield lambda predictions: predictions.to_csv(opened, index=False, header=opened.tell() == 0)
+        yield lambda predictions: without_formulas(predictions).to_csv(opened, index=False, header=opened.tell() == 0)
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table whose words no spreadsheet takes for a formula: those that begin like one get a `'` before.
+
+    As the Open Worldwide Application Security Project advises against CSV injection; numbers stay as they are.
+    """
+    changed = {}
+    for name in table.columns:
+        words = table[name]
+        if not pd.api.types.is_string_dtype(words):
+            continue
+        begins = words.str.match(r"[=+\-@\t\r]", na=False) & pd.to_numeric(words, errors="coerce").isna()
+        if begins.any():
+            changed[name] = words.where(~begins, "'" + words)
+    return table.assign(**changed)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from automl.documents import MAX_BYTES, parse_yaml, read_yaml, validate
+from automl.documents import MAX_BYTES, differences, parse_yaml, read_yaml, validate
 from automl.errors import ConfigError
 
 
@@ -220,3 +220,20 @@ def test_a_document_is_a_mapping(document: Any) -> None:
 def test_a_valid_document_becomes_the_model() -> None:
     found = validate(Outer, {"name": "x", "many": [{"kind": "large"}]}, where="x.yaml")
     assert found == Outer(name="x", many=[Inner(kind="large")])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, ["`a.b` was 1 and is now 2"]),
+        ({"a": 1}, {"b": 1}, ["`a` is gone", "`b` is new"]),
+        ([{"name": "x", "low": 1}], [{"name": "x", "low": 2}], ["`list.x.low` was 1 and is now 2"]),
+        ([{"name": "x"}, {"name": "y"}], [{"name": "y"}, {"name": "x"}], ["`list` is in another order"]),
+        ([{"stage": "scaling"}], [{"stage": "scaling"}, {"stage": "reduction"}], ["`list.reduction` is new"]),
+        ([1, 2], [1], ["`list` was [1, 2] and is now [1]"]),
+        ("x" * 100, "y", [f"`list` was '{'x' * 59}... and is now 'y'"]),
+    ],
+)
+def test_differences_are_told_with_their_paths(old: Any, new: Any, told: list[str]) -> None:
+    assert list(differences(old, new, "" if isinstance(old, dict) else "list")) == told

@@ -11,6 +11,7 @@ import pytest
 
 from automl import prediction
 from automl.errors import ConfigError, DataError, ResourceError
+from automl.prediction import without_formulas
 from automl.predictor import Predictor
 from automl.testing import boring_table
 from automl.values import Task
@@ -119,3 +120,14 @@ def test_an_output_that_cannot_be_written(folder: Path, ending: str, tmp_path: P
 def test_an_ending_that_is_not_known(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"allowed endings: \.parquet, \.csv, \.json"):
         prediction.predict_file(folder, tmp_path / "table.csv", tmp_path / "out.xls")
+
+
+def test_no_word_of_a_csv_is_a_formula() -> None:
+    words = ["=cmd()", "+1", "-x", "@sum", "\tx", "a=b", "", None, "-1.5", "+"]
+    table = pd.DataFrame({"prediction": pd.Series(words, dtype="str"), "proba": range(10)})
+    found = without_formulas(table)
+    assert found["prediction"].fillna("none").tolist() == [
+        "'=cmd()", "+1", "'-x", "'@sum", "'\tx", "a=b", "", "none", "-1.5", "'+",
+    ]  # fmt: skip
+    assert found["proba"].equals(table["proba"])
+    assert table["prediction"][0] == "=cmd()"

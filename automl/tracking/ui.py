@@ -1,24 +1,36 @@
-"""MLflow's own pages on a tracking store, served on this machine only."""
+"""MLflow's own pages on a tracking store, served on this machine only unless they ask for a password."""
 
 from __future__ import annotations
 
+import importlib.util
+import ipaddress
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from automl.errors import ConfigError, TrackingError
+from automl.errors import ConfigError, RefusedError, TrackingError
 from automl.tracking.tracker import sqlite_path
 
+#: The variable in which MLflow takes the first password of its user `admin`.
+ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  the variable's name
+SHORTEST_PASSWORD = 12
 
-def serve_ui(tracking_uri: str, port: int) -> int:
-    """Runs `mlflow server` on loopback until it is ended, and returns its exit code.
+
+def serve_ui(tracking_uri: str, port: int, host: str = "127.0.0.1") -> int:
+    """Runs `mlflow server` until it is ended, and returns its exit code.
+
+    Args:
+        host: Address to listen on. Where others can reach it, MLflow asks them for name and password.
 
     Raises:
         ConfigError: The tracking URI is a server, which has pages of its own, or there are no results here yet.
+        RefusedError: Others could reach the pages, and no password is set.
         TrackingError: The port is taken.
     """
+    asks = [] if _is_loopback(host) else _authentication(host)
     port = port or _free_port()
     if tracking_uri.startswith(("http://", "https://")):
         raise ConfigError(f"{tracking_uri} is a server with pages of its own", remedy="Open it in a browser.")
@@ -32,15 +44,42 @@ def serve_ui(tracking_uri: str, port: int) -> int:
     artifacts = (database.parent if database is not None else Path.cwd()) / "mlartifacts"
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri,
-        "--artifacts-destination", str(artifacts), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--artifacts-destination", str(artifacts), "--host", host, "--port", str(port), "--workers", "1", *asks,
     ]  # fmt: skip
     # No jobs and no telemetry: nobody asked for them, and each is a way in.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
+    if asks:
+        variables |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
+    print(f"http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
     try:
         return subprocess.call(command, env={**os.environ, **variables})
     except KeyboardInterrupt:
         return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _authentication(host: str) -> list[str]:
+    """Returns the arguments with which MLflow asks for a password."""
+    problems = []
+    if len(os.environ.get(ADMIN_PASSWORD, "")) < SHORTEST_PASSWORD:
+        problems.append(
+            f"{ADMIN_PASSWORD} is to hold a password of at least {SHORTEST_PASSWORD} characters for `admin`"
+        )
+    if importlib.util.find_spec("flask_wtf") is None:
+        problems.append("MLflow's authentication is to be installed: pip install 'automl-platform[server]'")
+    if problems:
+        raise RefusedError(
+            f"others could reach `{host}`, and change or delete every result",
+            where="--host",
+            remedy=f"Keep to 127.0.0.1, or let it ask for a password: {'; '.join(problems)}.",
+        )
+    return ["--app-name", "basic-auth"]
 
 
 def _free_port() -> int:
