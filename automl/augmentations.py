@@ -1,7 +1,8 @@
-"""Augmentations: `factory(inputs, seed, *, hyperparameters) -> Augmentation | None`; None leaves batches alone.
+"""Augmentations: `factory(inputs, generator, *, hyperparameters) -> Augmentation | None`; None leaves batches alone.
 
 An augmentation makes other training rows of a batch: `augment(inputs, y) -> Augmented`. It never changes the tensors
-that it is given, nor what is validated. All its random numbers come from the seed.
+that it is given, nor what is validated. All its random numbers come from the generator, a torch one on the CPU, whose
+state is kept with a training that may be cut off.
 """
 
 from __future__ import annotations
@@ -38,26 +39,26 @@ Augmentation = Callable[[dict[str, Tensor], Tensor], Augmented]
 
 
 @register("augmentation")
-def none(inputs: InputSpec, seed: int) -> Augmentation | None:
+def none(inputs: InputSpec, generator: torch.Generator) -> Augmentation | None:
     """Leaves batches as they are."""
     return None
 
 
 @register("augmentation")
-def mixup(inputs: InputSpec, seed: int, *, alpha: float = 0.2) -> Augmentation | None:
+def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) -> Augmentation | None:
     """Blends rows, and what is to be said of them, pair by pair (Zhang et al. 2018, arXiv 1710.09412).
 
     Numbers are blended; codes are those of the row with the larger share. Without numbers there is nothing to blend.
 
     Args:
         inputs: What the blocks hold.
-        seed: Of shares and pairs.
+        generator: Of shares and pairs.
         alpha: Shares are drawn from Beta(alpha, alpha): small ones are nearly 0 or 1, at 1 all are as likely.
 
     Raises:
         ConfigError: `alpha` is not above 0.
     """
-    draws = _Draws(seed, alpha)
+    draws = _Draws(generator, alpha)
     numeric = _names(inputs, "numeric")
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
@@ -71,7 +72,7 @@ def mixup(inputs: InputSpec, seed: int, *, alpha: float = 0.2) -> Augmentation |
 
 
 @register("augmentation")
-def cutmix(inputs: InputSpec, seed: int, *, alpha: float = 1.0) -> Augmentation | None:
+def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0) -> Augmentation | None:
     """Swaps a random part of the columns with those of another row, and mixes what is to be said by that part.
 
     CutMix of images (Yun et al. 2019, arXiv 1905.04899) on the columns of a table, as in SAINT (Somepalli et al. 2021,
@@ -79,13 +80,13 @@ def cutmix(inputs: InputSpec, seed: int, *, alpha: float = 1.0) -> Augmentation 
 
     Args:
         inputs: What the blocks hold.
-        seed: Of columns and pairs.
+        generator: Of columns and pairs.
         alpha: The share that stays is drawn from Beta(alpha, alpha), in whole columns.
 
     Raises:
         ConfigError: `alpha` is not above 0.
     """
-    draws = _Draws(seed, alpha)
+    draws = _Draws(generator, alpha)
     widths = {name: block.shape[0] for name, block in inputs.blocks.items()}
     n_columns = sum(widths.values())
 
@@ -105,7 +106,11 @@ def cutmix(inputs: InputSpec, seed: int, *, alpha: float = 1.0) -> Augmentation 
 
 @register("augmentation")
 def feature_mask(
-    inputs: InputSpec, seed: int, *, rate: float = 0.1, fill: Literal["swap", "zero"] = "swap"
+    inputs: InputSpec,
+    generator: torch.Generator,
+    *,
+    rate: float = 0.1,
+    fill: Literal["swap", "zero"] = "swap",
 ) -> Augmentation | None:
     """Hides random cells, so that no column is relied on alone (the corruption of SCARF, Bahri et al. 2022).
 
@@ -113,7 +118,7 @@ def feature_mask(
 
     Args:
         inputs: What the blocks hold.
-        seed: Of cells and rows.
+        generator: Of cells and rows.
         rate: Share of the cells that are hidden.
         fill: What takes the place of a hidden number: that of another row, or zero.
 
@@ -122,7 +127,7 @@ def feature_mask(
     """
     if not 0.0 <= rate < 1.0:
         raise ConfigError(f"`rate` must be at least 0 and below 1, not {rate}")
-    draws = _Draws(seed)
+    draws = _Draws(generator)
     numeric, codes = _names(inputs, "numeric"), _names(inputs, "categorical")
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
@@ -138,12 +143,12 @@ def feature_mask(
 
 
 @register("augmentation")
-def noise(inputs: InputSpec, seed: int, *, scale: float = 0.1) -> Augmentation | None:
+def noise(inputs: InputSpec, generator: torch.Generator, *, scale: float = 0.1) -> Augmentation | None:
     """Adds Gaussian noise to numbers, which is a penalty on steep functions (Bishop 1995).
 
     Args:
         inputs: What the blocks hold.
-        seed: Of the noise.
+        generator: Of the noise.
         scale: Its standard deviation, in the units that the network sees.
 
     Raises:
@@ -151,7 +156,7 @@ def noise(inputs: InputSpec, seed: int, *, scale: float = 0.1) -> Augmentation |
     """
     if scale < 0:
         raise ConfigError(f"`scale` must be at least 0, not {scale}")
-    draws = _Draws(seed)
+    draws = _Draws(generator)
     numeric = _names(inputs, "numeric")
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
@@ -164,16 +169,16 @@ def noise(inputs: InputSpec, seed: int, *, scale: float = 0.1) -> Augmentation |
 class _Draws:
     """The random numbers of an augmentation, drawn on the CPU: a seed means the same on every device."""
 
-    def __init__(self, seed: int, alpha: float = 1.0) -> None:
+    def __init__(self, generator: torch.Generator, alpha: float = 1.0) -> None:
         if alpha <= 0:
             raise ConfigError(f"`alpha` must be above 0, not {alpha}")
         self._alpha = alpha
-        self._shares = np.random.default_rng(seed)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = generator
 
     def share(self) -> float:
-        """Returns a draw from Beta(alpha, alpha)."""
-        return float(self._shares.beta(self._alpha, self._alpha))
+        """Returns a draw from Beta(alpha, alpha), of which torch knows none with a generator."""
+        seed = int(torch.randint(2**62, (), generator=self._generator))
+        return float(np.random.default_rng(seed).beta(self._alpha, self._alpha))
 
     def rows(self, y: Tensor) -> Tensor:
         """Returns another row for each of a batch; (batch,)."""

@@ -6,7 +6,8 @@ what is validated, kept and shipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -52,6 +53,15 @@ class Averaged:
         if share >= self._start:
             self._average.update_parameters(self._network)
             self._n += 1
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `resume` takes."""
+        return {"n": self._n, "average": self._average.state_dict()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        self._n = state["n"]
+        self._average.load_state_dict(state["average"])
 
 
 @register("averaging", "per_epoch")

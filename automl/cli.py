@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl.errors import AutomlError, ConfigError, Problem
+from automl.errors import AutomlError, ConfigError, Problem, StorageError, disk_full
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -71,6 +71,7 @@ def run(
     data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    new_name: Annotated[bool, typer.Option("--new-name", help="Begin anew, as NAME-2 if there is a NAME.")] = False,
     time: Annotated[str | None, typer.Option(help="Time for everything, such as 90s, 10m, 2h.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; as many as cores.")] = None,
@@ -99,10 +100,12 @@ def run(
         "validation.test_size": ("--test-size", test_size),
         "deliver": ("--deliver", deliver),
     }
-    from automl import isolation
+    from automl import isolation, study_folder
 
     isolation.warm_up()  # takes seconds, which this process needs as well to read and check
     spec, base = _spec(study, data, target, overrides)
+    if new_name:
+        spec = spec.model_copy(update={"name": study_folder.unused_name(spec.name)})
     _run(spec, base, workers, plugin, tracking_uri, dry_run, as_json, quiet, verbose)
 
 
@@ -401,14 +404,50 @@ def sync(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(
+    study: Annotated[str | None, typer.Argument(help="The study's name; all of this folder.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be.")] = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether MLflow shows what happened in the studies of this folder, and what they run on."""
+    from automl import doctor as doctor_
+    from automl import report, study_folder
+    from automl.tracking.mlflow_tracker import MlflowTracker
+
+    names = study_folder.names() if study is None else [study]
+    folders = {name: study_folder.existing(name) for name in names}
+    running = [name for name, folder in folders.items() if folder.is_locked()]
+    tracker = MlflowTracker(_tracking_uri(tracking_uri))
+    look = doctor_.repair if repair else doctor_.examine
+    found = {name: look(folder, tracker) for name, folder in folders.items() if name not in running}
+    machine = doctor_.environment()
+    if as_json:
+        report.print_json({"schema_version": 1, "environment": machine, "running": running, "studies": found})
+    else:
+        for key, value in machine.items():
+            print(f"{key}: {f'{value / 1e9:,.1f} GB' if key.startswith('free_') else value}")
+        for name in running:
+            print(f"{name}: is being run now, and was not looked at")
+        for name, sentences in found.items():
+            print("\n".join([f"{name}: {sentence}" for sentence in sentences] or [f"{name}: all is well"]))
+    if wrong := [name for name, sentences in found.items() if sentences]:
+        remedy = "What is left cannot be mended here." if repair else f"Mend it: {_program()} doctor --repair"
+        raise StorageError(f"{', '.join(wrong)}: MLflow does not show what happened", remedy=remedy)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free one.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine need a password.")] = (
+        "127.0.0.1"
+    ),
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Open MLflow's own pages on the results, on this machine only."""
+    """Open MLflow's own pages on the results, on this machine only unless it is told otherwise."""
     from automl.tracking.ui import serve_ui
 
-    sys.exit(serve_ui(_tracking_uri(tracking_uri), port))
+    sys.exit(serve_ui(_tracking_uri(tracking_uri), port, host))
 
 
 def main() -> None:
@@ -420,13 +459,16 @@ def main() -> None:
     except _UsageError as error:
         print(f"error: {_usage_sentence(error)}", file=sys.stderr)
         sys.exit(2)
-    except AutomlError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except BrokenPipeError:  # `automl show x | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        told = disk_full(error) or error
+        if not isinstance(told, AutomlError):
+            raise
+        for problem in told.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        sys.exit(told.exit_code)
 
 
 def _spec(

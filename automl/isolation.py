@@ -23,7 +23,8 @@ from typing import Any
 
 import psutil
 
-from automl.errors import AutomlError, ResourceError
+from automl.errors import AutomlError, ResourceError, disk_full
+from automl.redaction import redact
 
 #: Loaded once by the fork server.
 PRELOAD = "automl.preload"
@@ -62,7 +63,7 @@ class Caller:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._stop = threading.Event()
+        self._asked: set[str] = set()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, message: Any) -> None:
@@ -72,12 +73,17 @@ class Caller:
     @property
     def asks_to_stop(self) -> bool:
         """Whether the caller wants the function to return early."""
-        return self._stop.is_set()
+        return "stop" in self._asked
+
+    @property
+    def asks_to_pause(self) -> bool:
+        """Whether the caller wants the function to keep what it has and end; another one will go on."""
+        return "pause" in self._asked
 
     def _listen(self) -> None:
         try:
-            while self._connection.recv() == "stop":
-                self._stop.set()
+            while True:
+                self._asked.add(self._connection.recv())
         except (EOFError, OSError):
             os._exit(1)  # who called is gone; nobody waits for the result
 
@@ -144,9 +150,16 @@ class IsolatedCall:
 
     def stop(self) -> None:
         """Asks the function to return early."""
+        self._ask("stop")
+
+    def pause(self) -> None:
+        """Asks the function to keep what it has and end."""
+        self._ask("pause")
+
+    def _ask(self, what: str) -> None:
         if not self.done:
             with contextlib.suppress(OSError):  # it may just have ended; `poll` will tell
-                self.connection.send("stop")
+                self.connection.send(what)
 
     def kill(self, failure: Failure | None = None) -> None:
         """Ends the process now."""
@@ -249,12 +262,14 @@ def _run(connection: Connection) -> None:
         outcome = ("result", function(caller, *arguments))
     except MemoryError as error:
         outcome = ("failure", Failure("memory", f"ran out of memory: {error}"))
-    except AutomlError as error:
-        outcome = ("failure", Failure("error", str(error), error))
     except BaseException as error:
-        message = f"{type(error).__name__}: {error}"
-        kind = "memory" if "not enough memory" in message else "error"  # torch's CPU allocator raises RuntimeError
-        outcome = ("failure", Failure(kind, message, None, traceback.format_exc()))
+        message = redact(f"{type(error).__name__}: {error}")
+        told = disk_full(error) or (error if isinstance(error, AutomlError) else None)
+        if told is not None:
+            outcome = ("failure", Failure("error", str(told), told))
+        else:
+            kind = "memory" if "not enough memory" in message else "error"  # torch's CPU allocator raises RuntimeError
+            outcome = ("failure", Failure(kind, message, None, redact(traceback.format_exc())))
     connection.send(outcome)
 
 

@@ -22,13 +22,14 @@ def prepare(
     return preparation.prepare(spec, base, folder, plugin_names)
 
 
-def trial(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> Scored:
-    """Calls `trial.run_trial`: epochs go up the pipe, a stop comes down.
+def trial(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> Scored | None:
+    """Calls `trial.run_trial`: epochs go up the pipe, a stop or a pause comes down; returns None after a pause.
 
     Args:
         plugin_modules: All of them. To look through what is installed takes a hundredth of a short trial.
     """
     from automl import plugins
+    from automl.training.checkpoint import Paused
     from automl.trial import run_trial
 
     plugins.import_modules(plugin_modules)
@@ -37,7 +38,10 @@ def trial(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> S
         caller.send(epoch)
         return caller.asks_to_stop
 
-    return run_trial(task, report)
+    try:
+        return run_trial(task, report, lambda: caller.asks_to_pause)
+    except Paused:
+        return None
 
 
 def reference(caller: Caller, name: str, data: Path, out: Path, objective: str, seed: int, stop_at: float) -> Scored:

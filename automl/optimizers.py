@@ -201,6 +201,16 @@ class _Muon(optim.Optimizer):
             part.step()
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the states of the parts."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Gives the parts their states, and shares the groups that they have then."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
 
 def _number(lr: Rate) -> float:
     if isinstance(lr, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from automl.data import out_of_core, sources, storage
 from automl.data.dataset import make_dataset
 from automl.data.out_of_core import Survey
 from automl.data.splits import split
+from automl.documents import differences
 from automl.errors import AutomlError, ConfigError, DataError, Problem
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.search_space import SearchSpace
@@ -23,6 +25,8 @@ from automl.values import Dataset, Schema, Splits
 
 #: Share of a study's time that its first trials may take, about: preparation comes before, and the end is kept free.
 FIRST_SHARE = 0.3
+#: Differences that a sentence names.
+MAX_SHOWN = 5
 
 
 def check(spec: StudySpec, base: Path) -> Prepared:
@@ -65,20 +69,44 @@ def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tupl
 
 
 def _check_same_data(stored: Prepared, found: Prepared, name: str) -> None:
-    differences = [
-        f"{what} changed"
-        for what, old, new in (
-            ("the table", stored.data_digest, found.data_digest),
-            ("the split", stored.split_digest, found.split_digest),
-            ("the search space", stored.space, found.space),
-        )
-        if old != new
-    ]
-    if differences:
+    """Checks that what a study worked on is what it would work on now.
+
+    Raises:
+        ConfigError: Names each difference.
+    """
+    changed = []
+    if stored.data_digest != found.data_digest:
+        changed.append(f"the table changed ({_changed_table(stored, found)})")
+    elif stored.split_digest != found.split_digest:
+        changed.append("the split changed")
+    if stored.space != found.space:
+        old, new = (prepared.space.model_dump(mode="json") for prepared in (stored, found))
+        changed.append(f"the search space changed ({_first(differences(old, new))})")
+    if stored.objective != found.objective:
+        changed.append(f"the objective was `{stored.objective}` and is now `{found.objective}`")
+    if changed:
         raise ConfigError(
-            f"the study `{name}` cannot go on: {' and '.join(differences)} since it began",
-            remedy="Its trials cannot be compared with new ones. Start another study with `--name NEW`.",
+            f"the study `{name}` cannot go on: since it began, {' and '.join(changed)}",
+            remedy="Its trials cannot be compared with new ones. Run it as another study with `--new-name`.",
         )
+
+
+def _changed_table(stored: Prepared, found: Prepared) -> str:
+    old, new = (
+        {
+            "rows": prepared.n_search + prepared.n_test,
+            "columns": {column.name: str(column.kind) for column in prepared.schema.columns},
+        }
+        for prepared in (stored, found)
+    )
+    return _first(differences(old, new)) or "rows and columns are the same, values are not"
+
+
+def _first(found: Iterable[str]) -> str:
+    """Returns the first few differences, and how many more there are."""
+    each = list(found)
+    more = f"; and {len(each) - MAX_SHOWN} more" if len(each) > MAX_SHOWN else ""
+    return "; ".join(each[:MAX_SHOWN]) + more
 
 
 def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tuple[Prepared, Dataset | Survey, Splits]:

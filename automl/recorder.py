@@ -38,6 +38,8 @@ class Recorder:
         self._prepared = prepared
         self._folder = folder
         self._spool = spool
+        #: Of trials that have begun and not ended: metric name -> the last step that was logged.
+        self._steps: dict[str, dict[str, int]] = {}
 
     @property
     def key(self) -> str:
@@ -67,19 +69,32 @@ class Recorder:
         self._artifact(self.key, self._folder.prepared)
 
     def trial_started(self, number: int, configuration: Configuration) -> None:
-        """Opens a trial's run with its parameters."""
+        """Opens a trial's run with its parameters; the same run again, if the trial is gone on with."""
         self._open(self.trial_key(number), f"trial {number}", RunKind.TRIAL, configuration.flatten(), self._tags())
 
     def epoch(self, number: int, epoch: EpochReport) -> None:
-        """Logs the objective and what else is known after one epoch; each fold has curves of its own."""
+        """Logs the objective and what else is known after one epoch; each fold has curves of its own.
+
+        What was logged before the trial was cut off is not logged again.
+        """
         metrics = {f"val_{self._prepared.objective}": epoch.value, **epoch.metrics}
         if self._prepared.n_folds > 1:
             metrics = {f"{name}/fold_{epoch.fold + 1}": value for name, value in metrics.items()}
-        self._metrics(self.trial_key(number), metrics, epoch.step)
+        key = self.trial_key(number)
+        steps = self._steps.setdefault(key, {})
+        new = {name: value for name, value in metrics.items() if epoch.step > steps.get(name, -1)}
+        if new:
+            steps.update(dict.fromkeys(new, epoch.step))
+            self._metrics(key, new, epoch.step)
+
+    def trial_stopped(self, number: int) -> None:
+        """Closes the run of a trial that was cut off and will be gone on with."""
+        self._close(self.trial_key(number), RunState.STOPPED)
 
     def trial_ended(self, result: TrialResult, traceback: str = "") -> None:
         """Closes a trial's run with its scores, or with the reason why it has none."""
         key = self.trial_key(result.number)
+        self._steps.pop(key, None)
         # `best_*` come last, so that the table of runs sorts by the checkpoint that would ship.
         finals = {f"best_{name}": value for name, value in result.metrics.items()}
         self._metrics(key, {**finals, "seconds": result.seconds, "n_epochs": result.n_epochs}, result.n_epochs)
@@ -95,15 +110,24 @@ class Recorder:
             self._text(key, f"preprocessing-{result.number}.txt", "\n".join(result.seen))
         self._close(key, RunState(result.state.value))
 
-    def make_good(self, ended: Iterable[TrialResult]) -> None:
-        """Closes the runs of trials that ended when their launcher was killed before it could record that."""
-        opened, closed = self._spool.keys()
+    def make_good(self, ended: Iterable[TrialResult], waiting: Iterable[int] = ()) -> None:
+        """Closes the runs of trials whose launcher was killed before it could.
+
+        Args:
+            ended: All that have ended.
+            waiting: Numbers of those that were cut off and will be gone on with.
+        """
+        runs = self._spool.runs()
+        self._steps = runs.steps
+        for number in waiting:
+            if self.trial_key(number) in runs.open:
+                self.trial_stopped(number)
         for result in ended:
             key = self.trial_key(result.number)
-            if key not in opened and result.configuration is not None:
+            if key not in runs.known and result.configuration is not None:
                 self.trial_started(result.number, result.configuration)
-                opened.add(key)
-            if key in opened - closed:
+                runs.open.add(key)
+            if key in runs.open:
                 self.trial_ended(result)
 
     def reference(self, result: ReferenceResult) -> None:

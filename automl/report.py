@@ -98,6 +98,11 @@ class Terminal:
             )
         self._show()
 
+    def trial_stopped(self, number: int, why: str) -> None:
+        self._running.pop(number, None)
+        self.console.print(f"trial {number:>4}  {escape(why)}; it will be gone on with", highlight=False)
+        self._show()
+
     def reference_ended(self, result: ReferenceResult) -> None:
         outcome = number(result.value) if result.value is not None else f"failed: {result.message}"
         self.console.print(f"reference {result.name}: {escape(outcome)} ({result.seconds:.1f} s)", highlight=False)

@@ -61,6 +61,10 @@ class ByProgress(LRScheduler):
         """Returns the same: rates are set by `step` alone."""
         return self.get_lr()
 
+    def state_dict(self) -> dict[str, object]:
+        """Returns what `load_state_dict` takes; the shape is part of the schedule, not of its state."""
+        return {name: value for name, value in super().state_dict().items() if name != "_shape"}
+
     def _share(self) -> float:
         gone = (self.last_epoch - self._begun) / self._left
         return min(1.0, self._before + (1 - self._before) * gone)

@@ -11,11 +11,13 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.trial import TrialState as OptunaState
 
 from automl.errors import StorageError
@@ -27,13 +29,16 @@ from automl.values import Configuration, EpochReport, Reason, Scalar, TrainerSet
 
 CONFIGURATION = "automl:configuration"
 LEASE = "automl:lease"
+LOSSES = "automl:losses"
 RESULT = "automl:result"
-RETRY_OF = "automl:retry_of"
 SECONDS = "automl:seconds"
 START = "automl:start"
 
 #: Epochs before which a score says little. On a table so large that an epoch is scored in parts, one part says more.
 FIRST_STEPS = 3
+
+#: Times that a trial's worker or process may die with it, without an epoch more in between.
+MAX_LOSSES = 2
 
 #: Seconds that a lease lasts; it is renewed at a third of that.
 LEASE_S = 60.0
@@ -47,10 +52,15 @@ _OPTUNA_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process works on, or will."""
+    """A trial that this process works on, or will.
+
+    Attributes:
+        last_step: Of the epochs that were reported when it was claimed, by whoever worked on it before; -1 for none.
+    """
 
     trial: optuna.Trial
     configuration: Configuration
+    last_step: int = -1
 
     @property
     def number(self) -> int:
@@ -85,19 +95,23 @@ class Search:
         assert self._space is not None
         trial = self._study.ask()
         trial.set_user_attr(LEASE, _lease())
-        return Claim(trial, self._space.suggest(trial))
+        return Claim(trial, self._space.suggest(trial), _last_step(trial))
 
     def begin(self, claim: Claim) -> None:
-        """Records that the work on a claimed trial begins: from here on it ends, if only as lost."""
+        """Records that the work on a claimed trial begins."""
         claim.trial.set_user_attr(CONFIGURATION, claim.configuration.to_json())
 
     def put_back(self, claim: Claim) -> None:
-        """Lets a claimed trial that was not begun wait for whoever goes on with the study."""
+        """Lets a claimed trial wait for whoever goes on with the study."""
         self._study._storage.set_trial_state_values(claim.trial._trial_id, OptunaState.WAITING)
+
+    def lose(self, claim: Claim) -> bool:
+        """Lets a trial wait whose process died with it, and returns whether it does: not once it has died too often."""
+        return self._lose(self._study._storage.get_trial(claim.trial._trial_id))
 
     def report(self, claim: Claim, epoch: EpochReport) -> bool:
         """Records an epoch and returns whether the trial should be pruned. Later folds are not compared."""
-        if epoch.fold > 0:
+        if epoch.fold > 0 or epoch.step <= claim.last_step:
             return False
         claim.trial.report(epoch.value, epoch.step)
         pruned = claim.trial.should_prune()  # asked in any case: some pruners note the trial's rank as they answer
@@ -112,60 +126,80 @@ class Search:
                 claim.trial.set_user_attr(LEASE, _lease())
 
     def tell(self, claim: Claim, result: TrialResult) -> None:
-        """Ends a trial."""
+        """Ends a trial.
+
+        Raises:
+            StorageError: It was taken for lost in the meantime, and another worker has it.
+        """
+        held = claim.trial.user_attrs[LEASE]
+        if {**held, "expires": 0.0} != {**_lease(), "expires": 0.0}:
+            raise StorageError(f"trial {claim.number} was taken over by process {held['pid']} on {held['host']}")
         claim.trial.set_user_attr(RESULT, _result_to_json(result))
         value = result.value if result.state is TrialState.COMPLETE else None
         self._study.tell(claim.trial, value, state=_OPTUNA_STATE[result.state])
 
-    def give_back(self, claim: Claim) -> TrialResult:
-        """Ends a trial that was cut short as lost, queues its configuration once more, and returns its end."""
-        return self._lose(self._study.trials[claim.number], "was cut short", again=True)
+    def take_back_lost(self) -> tuple[list[int], list[TrialResult]]:
+        """Lets trials wait whose worker is gone.
 
-    def requeue_lost(self) -> list[TrialResult]:
-        """Ends trials whose worker is gone as lost, queues each once more, and returns their ends.
-
-        One that was not begun waits again, and has not ended.
+        Returns:
+            The numbers of those that had begun and will be gone on with, and the ends of those that died too often.
         """
-        running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
-        orphans = [trial for trial in running if not _is_held(trial.user_attrs.get(LEASE))]
-        for trial in orphans:
+        waiting, ended = [], []
+        for trial in self._orphans():
             if CONFIGURATION not in trial.user_attrs:
                 self._study._storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
-        return [
-            # Once: what has killed its worker twice is not tried a third time.
-            self._lose(trial, "its worker died before it ended", again=RETRY_OF not in trial.user_attrs)
-            for trial in orphans
-            if CONFIGURATION in trial.user_attrs
-        ]
+            elif self._lose(trial):
+                waiting.append(trial.number)
+            else:
+                lost = TrialResult(
+                    trial.number,
+                    TrialState.FAILED,
+                    Configuration.from_json(trial.user_attrs[CONFIGURATION]),
+                    reason=Reason.LOST,
+                    message=f"its worker died {MAX_LOSSES} times before it ended",
+                )
+                held = optuna.Trial(self._study, trial._trial_id)
+                held.set_user_attr(RESULT, _result_to_json(lost))
+                self._study.tell(held, state=OptunaState.FAIL)
+                ended.append(lost)
+        return waiting, ended
+
+    def orphans(self) -> list[int]:
+        """Returns the numbers of trials whose worker is gone."""
+        return [trial.number for trial in self._orphans()]
+
+    def waiting(self) -> list[int]:
+        """Returns the numbers of trials that had begun and wait for whoever goes on with the study."""
+        trials = self._study.get_trials(deepcopy=False, states=[OptunaState.WAITING])
+        return [trial.number for trial in trials if CONFIGURATION in trial.user_attrs]
 
     def results(self) -> tuple[TrialResult, ...]:
         """Returns every trial that has ended, by number."""
         ended = self._study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATE.values()))
         return tuple(_result(trial) for trial in ended)
 
-    def _lose(self, trial: optuna.trial.FrozenTrial, message: str, *, again: bool) -> TrialResult:
-        held = optuna.Trial(self._study, trial._trial_id)
-        lost = TrialResult(
-            trial.number,
-            TrialState.FAILED,
-            Configuration.from_json(trial.user_attrs[CONFIGURATION]),
-            reason=Reason.LOST,
-            message=message,
-        )
-        held.set_user_attr(RESULT, _result_to_json(lost))
-        if again:
-            kept = {START: True} if START in trial.user_attrs else {}
-            self._study.enqueue_trial(trial.params, user_attrs={**kept, RETRY_OF: trial.number})
-        self._study.tell(held, state=OptunaState.FAIL)
-        return lost
+    def _orphans(self) -> list[optuna.trial.FrozenTrial]:
+        running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
+        return [trial for trial in running if not _is_held(trial.user_attrs.get(LEASE))]
+
+    def _lose(self, trial: optuna.trial.FrozenTrial) -> bool:
+        step = -1 if trial.last_step is None else trial.last_step
+        before = trial.user_attrs.get(LOSSES, {"n": 0, "step": -1})
+        n = 1 if step > before["step"] else before["n"] + 1
+        storage = self._study._storage
+        storage.set_trial_user_attr(trial._trial_id, LOSSES, {"n": n, "step": step})
+        if n < MAX_LOSSES:
+            storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
+        return n < MAX_LOSSES
 
 
 def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Search:
-    """Returns the search of a study, made if there is none.
+    """Returns the search of a study, made if there is none; the caller holds the study.
 
     Raises:
         StorageError: The journal cannot be read or written.
     """
+    _clear_up(folder.journal)
     study = optuna.create_study(
         study_name=spec.name,
         storage=_storage(folder),
@@ -178,28 +212,62 @@ def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Sea
     return Search(study, prepared.space)
 
 
+def look_into(folder: StudyFolder, name: str) -> Search | None:
+    """Returns the search of a study to look at, None before its first trial.
+
+    Raises:
+        StorageError: The journal cannot be read.
+    """
+    if not folder.journal.is_file():
+        return None
+    try:
+        return Search(optuna.load_study(study_name=name, storage=_storage(folder)))
+    except KeyError:
+        return None
+
+
 def look(folder: StudyFolder, name: str) -> tuple[TrialResult, ...]:
     """Returns the trials of a study that have ended; none before its first.
 
     Raises:
         StorageError: The journal cannot be read.
     """
-    if not folder.journal.is_file():
-        return ()
-    try:
-        return Search(optuna.load_study(study_name=name, storage=_storage(folder))).results()
-    except KeyError:
-        return ()
+    search = look_into(folder, name)
+    return () if search is None else search.results()
+
+
+class _JournalFile(JournalFileBackend):
+    """Optuna's journal, of which a full disk leaves no half of a line; Optuna could never read it again."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = os.path.getsize(self._file_path)
+        try:
+            super().append_logs(logs)
+        except OSError:
+            os.truncate(self._file_path, size)  # who holds the study is its only writer
+            raise
 
 
 def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(folder.journal))
-        return optuna.storages.JournalStorage(backend)
+        return optuna.storages.JournalStorage(_JournalFile(str(folder.journal)))
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error
+
+
+def _clear_up(journal: Path) -> None:
+    """Takes away what a crash has left of a line that was being written, and Optuna's lock, which outlives its owner.
+
+    Optuna itself would wait for that lock for half a minute. Nobody has it: the caller holds the study.
+    """
+    journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
+    if journal.is_file():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(journal, whole)
 
 
 def _pruner(name: str, settings: TrainerSettings) -> optuna.pruners.BasePruner:
@@ -215,6 +283,11 @@ def _pruner(name: str, settings: TrainerSettings) -> optuna.pruners.BasePruner:
         ),
     }
     return pruners[name]()
+
+
+def _last_step(trial: optuna.Trial) -> int:
+    step = trial.study._storage.get_trial(trial._trial_id).last_step
+    return -1 if step is None else step
 
 
 def _lease() -> dict[str, Any]:

@@ -46,6 +46,8 @@ from automl.worker import GRACE_S, KEPT_TRIALS, Outcome, Watcher, Worker, groupe
 
 #: Seconds that MLflow gets at the end to take what is still pending; the rest stays in the spool.
 SYNC_S = 20.0
+#: Seconds in which trials may come to the end of an epoch after SIGTERM; schedulers kill after ten to thirty.
+TERMINATE_S = 5.0
 #: How much longer than a fold's own training one on all search rows takes, at most.
 REFIT_SLOWER = 1.5
 #: Seconds that loading, scoring and writing the final model may take.
@@ -179,8 +181,7 @@ def _search(
     """Runs trials until the budget is spent or a person presses Ctrl-C; a second Ctrl-C ends them at once."""
     until = None
     if spec.budget.time is not None:
-        refits = prepared.n_folds == 1 or spec.deliver == "single"
-        until = began + spec.budget.time - search.seconds - _final_seconds(spec.budget.time, refits)
+        until = began + spec.budget.time - search.seconds - _final_seconds(spec.budget.time, _refits(spec, prepared))
     worker = Worker(
         spec,
         prepared,
@@ -200,7 +201,7 @@ def _search(
         worker.interrupt()
 
     def terminate(number: int, frame: object) -> None:
-        worker.abort(Terminated())
+        worker.abort(Terminated(), TERMINATE_S)
 
     try:
         # What a former launch has left may have been fitted by other code: a plug-in or a library that changed since.
@@ -229,6 +230,7 @@ def _finalise(
         raise KeyboardInterrupt
     if not ranked:
         raise NoTrialSucceeded(grouped_reasons(trials))
+    refits = _refits(spec, prepared)
     task = FinalTask(
         data=folder.data,
         out=folder.path / "model.new",
@@ -238,13 +240,12 @@ def _finalise(
         references=tuple((r.name, folder.references / r.name) for r in outcome.references if r.value is not None),
         seed=spec.seed,
         plugins=options.plugins,
-        choose_until=_choose_until(until),
+        choose_until=_choose_until(until, refits),
     )
     shutil.rmtree(task.out, ignore_errors=True)
     members: Members = IsolatedCall(jobs.choose, task).wait()
     refitted: tuple[int | str, ...] = ()
-    # The models of several folds, which together saw all rows, are an ensemble as they are.
-    if prepared.n_folds == 1 or spec.deliver == "single":
+    if refits:
         names = dict(members)
         chosen: list[ReferenceResult | TrialResult] = [
             *(reference for reference in outcome.references if reference.name in names),
@@ -253,8 +254,12 @@ def _finalise(
         refitted = _refit(spec, prepared, folder, chosen, options, until)
     shipped: ShippedModel = IsolatedCall(jobs.finalise, replace(task, members=members, refitted=refitted)).wait()
     _make_servable(task.out, prepared.schema)
-    shutil.rmtree(folder.model, ignore_errors=True)
+    former = folder.path / "model.old"
+    shutil.rmtree(former, ignore_errors=True)
+    if folder.model.is_dir():  # there is a whole model at any time
+        folder.model.rename(former)
     task.out.rename(folder.model)
+    shutil.rmtree(former, ignore_errors=True)
     return StudyResult(
         study=spec.name,
         status="interrupted" if outcome.interrupted else "finished",
@@ -478,10 +483,18 @@ def _final_seconds(budget_s: float, refits: bool) -> float:
     return min(max(0.15 * budget_s, least), 60.0) if refits else min(max(0.06 * budget_s, least), 30.0)
 
 
-def _choose_until(until: float | None) -> float:
+def _refits(spec: StudySpec, prepared: Prepared) -> bool:
+    """Returns whether what was chosen is fitted once more on all search rows.
+
+    The models of several folds, which together saw all rows, are an ensemble as they are.
+    """
+    return prepared.n_folds == 1 or spec.deliver == "single"
+
+
+def _choose_until(until: float | None, refits: bool) -> float:
     """Returns when the members of the ensemble are to be chosen, so that half of the time is left to refit them."""
     now = time.monotonic()
-    return math.inf if until is None else now + max(until - CLOSING_S - now, 0.0) / 2
+    return math.inf if until is None else now + max(until - CLOSING_S - now, 0.0) / (2 if refits else 1)
 
 
 def _seconds(began: float, searched: float) -> dict[str, float]:

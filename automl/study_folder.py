@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,7 +152,7 @@ class StudyFolder:
                 file.seek(0)
                 raise ConfigError(
                     f"the study `{self.path.name}` is being run by process {file.read().strip() or 'unknown'}",
-                    remedy="Wait for it, stop it, or start another with `--name NEW`.",
+                    remedy="Wait for it, stop it, or run another with `--new-name`.",
                 ) from None
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -173,6 +174,13 @@ def names() -> list[str]:
 def study_folder(name: str) -> StudyFolder:
     """Returns the folder of a study that may not exist yet."""
     return StudyFolder(state_folder() / "studies" / name)
+
+
+def unused_name(name: str) -> str:
+    """Returns the name, or with `-2`, `-3` and so on where there is a study of that name."""
+    known = {*names()}
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in known)
 
 
 def existing(name: str) -> StudyFolder:

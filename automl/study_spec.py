@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from automl.documents import read_yaml, validate
+from automl.documents import differences, read_yaml, validate
 from automl.errors import ConfigError
 from automl.values import ColumnKind, Scalar, TrainerSettings
 
@@ -291,8 +291,7 @@ def same_study(stored: StudySpec, asked: StudySpec) -> None:
     if stored.digest == asked.digest:
         return
     old, new = (spec.model_dump(mode="json", exclude={"name", "budget"}) for spec in (stored, asked))
-    changed = [f"`{key}` was {old[key]!r} and is now {new[key]!r}" for key in old if old[key] != new[key]]
     raise ConfigError(
-        f"the study `{asked.name}` exists and differs: {'; '.join(changed)}",
-        remedy="Start another with `--name NEW`, or put the old values back to go on with it.",
+        f"the study `{asked.name}` exists and differs: {'; '.join(differences(old, new))}",
+        remedy="Run it as another study with `--new-name`, or put the old values back to go on with it.",
     )

@@ -13,6 +13,7 @@ sentence that says which part of the contract is broken.
 from __future__ import annotations
 
 import functools
+import io
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -239,6 +240,8 @@ def check_optimizer(component: Component) -> None:
     _require(isinstance(optimizer, torch.optim.Optimizer), f"{case} is no torch optimizer")
     _require(math.isfinite(last) and last < first, f"{case} does not go downhill with its defaults")
     _require((first, last) == _descend(component)[:2], f"{case} gives other numbers on a second run")
+    message = f"{case} does not go on from its `state_dict` as if it had never been cut off"
+    _require((first, last) == _descend(component, cut_after=7)[:2], message)
     _require("lr" in component.hyperparameters, f"{case} has no hyperparameter `lr`")
 
     weight, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
@@ -257,8 +260,12 @@ def check_optimizer(component: Component) -> None:
     _require(not params or bool((weight < 1).all()), f"{case} does nothing with `weight_decay`")
 
 
-def _descend(component: Component) -> tuple[float, float, Any]:
-    """Returns first and last loss of twenty steps on a bowl, and the optimizer."""
+def _descend(component: Component, cut_after: int = 20) -> tuple[float, float, Any]:
+    """Returns first and last loss of twenty steps on a bowl, and the optimizer.
+
+    Args:
+        cut_after: Steps after which another optimizer goes on with what was kept of the first.
+    """
     point = nn.Parameter(torch.tensor([[3.0, -2.0]]))
     optimizer = component.factory([point])
 
@@ -268,8 +275,23 @@ def _descend(component: Component) -> tuple[float, float, Any]:
         torch.autograd.backward(loss)
         return loss
 
-    values = [_make_step(component, optimizer, bowl) for _ in range(20)]
+    values = [_make_step(component, optimizer, bowl) for _ in range(cut_after)]
+    if cut_after < 20:
+        switch(optimizer, "eval")
+        kept = _kept({"point": point.detach(), "optimizer": optimizer.state_dict()})
+        point = nn.Parameter(kept["point"])
+        optimizer = component.factory([point])
+        optimizer.load_state_dict(kept["optimizer"])
+        values += [_make_step(component, optimizer, bowl) for _ in range(20 - cut_after)]
     return values[0], values[-1], optimizer
+
+
+def _kept(state: Any) -> Any:
+    """Returns what a checkpoint gives back of a state: it loads without running code."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def _make_step(component: Component, optimizer: Any, closure: Callable[[], Tensor]) -> float:
@@ -293,14 +315,34 @@ def check_schedule(component: Component) -> None:
     kinds = ("per_step", "per_epoch", "monitors")
     _require(len(component.traits & set(kinds)) == 1, f"{case} needs exactly one of the traits {', '.join(kinds)}")
     for n_steps in (1, 2, 3, 7, 100):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-        schedule = component.factory(optimizer, n_steps)
-        for step in range(n_steps + 5):  # training may take a step more than planned
-            rate = optimizer.param_groups[0]["lr"]
+        rates = _rates(component, n_steps)
+        for step, rate in enumerate(rates):
             allowed = 0 < rate <= 0.5 or (step >= n_steps and rate == 0)
             _require(allowed, f"{case} sets the learning rate {rate} in step {step} of {n_steps}, where 0.5 was asked")
-            optimizer.step()
-            schedule.step(*([1.0] if "monitors" in component.traits else []))
+        message = f"{case} does not go on from its `state_dict` as if it had never been cut off"
+        _require(_rates(component, n_steps, cut_after=n_steps // 2 + 1) == rates, message)
+
+
+def _rates(component: Component, n_steps: int, cut_after: int | None = None) -> list[float]:
+    """Returns the learning rate of each step, of more than are planned: training may take one more.
+
+    Args:
+        cut_after: Steps after which another schedule goes on with what was kept of the first.
+    """
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = component.factory(optimizer, n_steps)
+    rates = []
+    for step in range(n_steps + 5):
+        if step == cut_after:
+            kept = _kept([optimizer.state_dict(), schedule.state_dict()])
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+            schedule = component.factory(optimizer, n_steps)
+            optimizer.load_state_dict(kept[0])
+            schedule.load_state_dict(kept[1])
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step(*([1.0] if "monitors" in component.traits else []))
+    return rates
 
 
 def check_loss(component: Component) -> None:
@@ -355,7 +397,7 @@ def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
 
 
 def check_augmentation(component: Component) -> None:
-    """Checks that an augmentation gives rows that networks can take, the same ones for the same seed.
+    """Checks that an augmentation gives rows that networks can take, the same ones for the same generator.
 
     Raises:
         AssertionError: Says which part of the contract is broken.
@@ -368,7 +410,7 @@ def check_augmentation(component: Component) -> None:
             torch.manual_seed(0)
             rows, y = _batch(inputs, 12), torch.arange(12) % 3
         given = {name: block.clone() for name, block in rows.items()}
-        augment, twin = component.factory(inputs, 7), component.factory(inputs, 7)
+        augment, twin = (component.factory(inputs, torch.Generator().manual_seed(7)) for _ in range(2))
         if augment is None:
             continue
         for n_rows in (12, 12, 1):

@@ -5,11 +5,14 @@ A trial runs in a process of its own. It sees no server, no database and no test
 
 from __future__ import annotations
 
+import functools
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from automl.predictor import Member, Predictor
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.study_folder import read_json, write_json
+from automl.training.checkpoint import Checkpoint
 from automl.training.fit import fit, retrain
 from automl.values import (
     Configuration,
@@ -43,17 +47,25 @@ if TYPE_CHECKING:
 
 #: In a trial's folder: for each fold, the epochs of the best weights, and how many the schedule was made for.
 LENGTHS = "lengths.json"
+#: The same, of a trial that is not through: how far the training of each fold has come.
+CHECKPOINTS = "checkpoints"
 
 
-def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
+def run_trial(
+    task: TrialTask, report: Callable[[EpochReport], bool], pause: Callable[[], bool] = lambda: False
+) -> Scored:
     """Returns the score of one configuration, and writes its model and validation predictions to `task.out`.
+
+    One that was cut off before goes on from the last epoch that was kept in `task.out`.
 
     Args:
         task: What to train on what.
-        report: Called after every epoch of every fold; returns whether to stop now.
+        report: Called after every epoch of every fold; returns whether to stop now, with the best so far.
+        pause: Returns whether to keep the trial as it is after this epoch and raise `Paused`.
 
     Raises:
         DataError: A preprocessing step cannot work on these rows.
+        StorageError: The disk is full.
         TrainingDiverged: The loss is not a number, and no epoch before was better.
     """
     started = time.monotonic()
@@ -76,10 +88,12 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
             seed=task.seed,
             report=partial(_report_fold, report, number),
             stop_at=_share(task.stop_at, len(folds) - number),
+            checkpoint=_checkpoint(task, number, pause),
         )
         members.append(Member(preprocessing, fitted.network, task.configuration.network, data.target))
         predictions.append(fitted.predictions)
         n_epochs += fitted.n_epochs
+        started -= fitted.seconds_before
         seen.update(dict.fromkeys((*preprocessing.notes, *fitted.notes)))
         lengths.append((fitted.best_epoch + 1, fitted.n_planned))
     y_val = [table.target[fold.val] for fold in folds]
@@ -88,6 +102,7 @@ def run_trial(task: TrialTask, report: Callable[[EpochReport], bool]) -> Scored:
     Predictor(schema, members, decision=weights).save(task.out / "model")
     write_json(task.out / LENGTHS, lengths)
     np.save(task.out / "validation.npy", np.concatenate(predictions))
+    shutil.rmtree(task.out / CHECKPOINTS, ignore_errors=True)
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
 
 
@@ -137,6 +152,18 @@ def refit(task: TrialTask) -> bool:
         return False
     predictor.save(task.out / "refit")
     return True
+
+
+def _checkpoint(task: TrialTask, fold: int, pause: Callable[[], bool]) -> Checkpoint:
+    """Returns where the training of a fold is kept; what other code or other rows left there is not gone on from."""
+    subject = f"{task.configuration.digest} {task.rows} {fold} {task.seed} {_code()}"
+    return Checkpoint(task.out / CHECKPOINTS / f"{fold}.pt", subject, pause)
+
+
+@functools.cache
+def _code() -> str:
+    """Returns the versions of what a training depends on."""
+    return " ".join(version(package) for package in ("automl-platform", "torch", "scikit-learn"))
 
 
 def _share(stop_at: float | None, n_folds: int) -> float | None:

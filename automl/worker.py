@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from automl import jobs, memory
-from automl.errors import NoTrialSucceeded, ResourceError, TrainingDiverged
+from automl.errors import NoTrialSucceeded, ResourceError, StorageError, TrainingDiverged
 from automl.isolation import Failure, IsolatedCall, Standby, wait_any
 from automl.recorder import Recorder
 from automl.search import Claim, Search
@@ -62,6 +62,9 @@ class Watcher(Protocol):
 
     def trial_ended(self, result: TrialResult) -> None:
         """A trial ended."""
+
+    def trial_stopped(self, number: int, why: str) -> None:
+        """A trial's process died, and it will be gone on with."""
 
     def reference_ended(self, result: ReferenceResult) -> None:
         """A reference model was scored."""
@@ -173,6 +176,7 @@ class Worker:
         self._repeats_in_a_row = 0
         self._stopping = False
         self._aborted: BaseException | None = None
+        self._grace_s = 0.0
 
     @property
     def interrupted(self) -> bool:
@@ -186,9 +190,13 @@ class Worker:
         """
         self._outcome.interrupted = True
 
-    def abort(self, error: BaseException) -> None:
-        """Makes `run` give back what runs and raise `error`, as soon as nothing is half written."""
-        self._aborted = error
+    def abort(self, error: BaseException, grace_s: float = 0.0) -> None:
+        """Makes `run` give back what runs and raise `error`, as soon as nothing is half written.
+
+        Args:
+            grace_s: In which trials may come to the end of an epoch and keep it.
+        """
+        self._aborted, self._grace_s = error, grace_s
 
     def raise_if_aborted(self) -> None:
         """Raises what `abort` was given; for after `run`, whose last turn may have been too late to see it."""
@@ -201,9 +209,10 @@ class Worker:
         Raises:
             NoTrialSucceeded: Too many trials in a row failed; with the reasons, grouped.
         """
-        for lost in self._search.requeue_lost():
+        waiting, ended = self._search.take_back_lost()
+        for lost in ended:
             self._ended.add(lost)
-        self._recorder.make_good(self._ended.all.values())
+        self._recorder.make_good(self._ended.all.values(), waiting)
         try:
             while True:
                 self.raise_if_aborted()
@@ -412,7 +421,18 @@ class Worker:
                 n_epochs=last.epoch + 1,
             )
         elif call.failure is not None:
+            if isinstance(
+                call.failure.error, StorageError
+            ):  # not the trial's fault, and the next one would not fare better
+                self._put_back(claim)
+                raise call.failure.error
+            if call.failure.kind == "crash" and self._search.lose(claim):
+                self._recorder.trial_stopped(claim.number)
+                self._watcher.trial_stopped(claim.number, call.failure.message)
+                return
             result = self._failed(claim, call.failure, seconds)
+            if call.failure.kind == "crash":
+                result = replace(result, message=f"{result.message}, as before")
         else:
             scored: Scored = call.result
             if math.isfinite(scored.value):
@@ -422,7 +442,7 @@ class Worker:
                     claim.configuration,
                     scored.value,
                     scored.metrics,
-                    seconds,
+                    max(seconds, scored.seconds),  # it may have begun in another process
                     scored.n_epochs,
                     seen=scored.seen,
                 )
@@ -461,6 +481,8 @@ class Worker:
     def _end_reference(self, running: _RunningReference) -> None:
         call = running.call
         seconds = time.monotonic() - call.started
+        if call.failure is not None and isinstance(call.failure.error, StorageError):
+            raise call.failure.error
         if call.failure is None:
             scored: Scored = call.result
             result = ReferenceResult(
@@ -488,12 +510,33 @@ class Worker:
         self._outcome.ended_by = why
 
     def _abandon(self) -> None:
-        """Ends what runs, and gives trials back to the queue: whoever goes on with the study runs them again."""
-        for running in self._running:
-            running.call.kill()
-            if isinstance(running, _RunningTrial):
-                self._recorder.trial_ended(self._search.give_back(running.claim))
+        """Ends what runs, and gives trials back to the queue: whoever goes on with the study goes on with them."""
+        trials = [running for running in self._running if isinstance(running, _RunningTrial)]
+        if self._grace_s:
+            self._pause(trials)
+        for call in [running.call for running in self._running]:
+            call.kill()
         self._running.clear()
+        for trial in trials:
+            if trial.pruned_at is not None or trial.call.result is not None:
+                self._end_trial(trial)
+            else:
+                self._put_back(trial.claim)
+
+    def _pause(self, trials: Sequence[_RunningTrial]) -> None:
+        """Gives trials the time of grace to keep what they have."""
+        for trial in trials:
+            trial.call.pause()
+        until = time.monotonic() + self._grace_s
+        while time.monotonic() < until and not all(trial.call.done for trial in trials):
+            wait_any([trial.call for trial in trials], timeout_s=0.1)
+            for trial in trials:
+                for epoch in trial.call.poll():
+                    self._watch(trial, epoch)
+
+    def _put_back(self, claim: Claim) -> None:
+        self._search.put_back(claim)
+        self._recorder.trial_stopped(claim.number)
 
 
 def rank(results: Sequence[TrialResult], direction: Direction) -> list[TrialResult]:

@@ -12,7 +12,7 @@ CODES = InputSpec({"categorical": INPUTS.blocks["categorical"]})
 
 
 def build(name, seed=0, inputs=INPUTS, **params):
-    return catalogue("augmentation").build(Choice(name, params), inputs, seed)
+    return catalogue("augmentation").build(Choice(name, params), inputs, torch.Generator().manual_seed(seed))
 
 
 def batch(n_rows=40):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import optuna
 import pytest
 
 from automl import search as search_module
+from automl.errors import StorageError
 from automl.search import LEASE, Claim, Search, look, open_search
 from automl.study_spec import PrunerSpec, SamplerSpec
 from automl.values import Direction, EpochReport, Reason, TrialResult, TrialState
@@ -173,38 +175,80 @@ def test_a_study_that_goes_on_draws_new_numbers(opened: Callable[..., Search]) -
 def test_the_trial_of_a_living_process_is_left_alone(opened: Callable[..., Search]) -> None:
     search = opened()
     begun(search)
-    assert search.requeue_lost() == []
-    assert opened().requeue_lost() == []
+    assert search.take_back_lost() == ([], [])
+    assert opened().take_back_lost() == ([], [])
 
 
-def test_a_lost_trial_is_run_again_exactly_once(opened: Callable[..., Search]) -> None:
+def test_a_lost_trial_waits_and_is_gone_on_with(opened: Callable[..., Search]) -> None:
     search = opened()
     claim = begun(search)
+    search.report(claim, EpochReport(0, 0.5, {}))
     kill_worker_of(claim)
-    (lost,) = opened().requeue_lost()
-    assert (lost.number, lost.state, lost.reason) == (0, TrialState.FAILED, Reason.LOST)
-    assert lost.configuration == claim.configuration
-    assert opened().requeue_lost() == []
-    assert opened().results() == (lost,)
-
+    assert opened().take_back_lost() == ([0], [])
+    assert opened().take_back_lost() == ([], [])
+    assert opened().results() == ()
     again = begun(search)
-    assert again.configuration == claim.configuration
-    kill_worker_of(again)  # whatever kills its worker twice is not tried a third time
-    (lost_again,) = opened().requeue_lost()
-    assert lost_again.number == 1
-    assert begun(search).configuration != claim.configuration
+    assert (again.number, again.configuration, again.last_step) == (0, claim.configuration, 0)
+
+
+def test_what_was_reported_before_is_not_reported_again(
+    opened: Callable[..., Search], recwarn: pytest.WarningsRecorder
+) -> None:
+    search = opened()
+    claim = begun(search)
+    for step in range(3):
+        search.report(claim, EpochReport(step, 0.5, {}))
+    search.put_back(claim)
+    again = begun(search)
+    for step in range(5):
+        assert not search.report(again, EpochReport(step, 0.7, {}))
+    values = search._study.trials[0].intermediate_values
+    assert values == {0: 0.5, 1: 0.5, 2: 0.5, 3: 0.7, 4: 0.7}
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("epochs_between", [0, 1])
+def test_what_kills_its_workers_without_coming_further_is_given_up(
+    opened: Callable[..., Search], epochs_between: int
+) -> None:
+    search = opened()
+    number = 0
+    for death in range(5):
+        claim = begun(search)
+        assert claim.number == number
+        for step in range(death * epochs_between):
+            search.report(claim, EpochReport(step, 0.5, {}))
+        kill_worker_of(claim)
+        waiting, ended = opened().take_back_lost()
+        if epochs_between or death % 2 == 0:
+            assert (waiting, ended) == ([number], [])
+        else:
+            assert waiting == []
+            assert [(r.number, r.state, r.reason) for r in ended] == [(number, TrialState.FAILED, Reason.LOST)]
+            assert "2 times" in ended[0].message
+            assert search.results()[-1] == ended[0]
+            number += 1
+
+
+def test_a_trial_whose_process_died_waits_once(opened: Callable[..., Search]) -> None:
+    search = opened()
+    assert search.lose(begun(search))
+    again = begun(search)
+    assert again.number == 0
+    assert not search.lose(again)
 
 
 def test_a_late_word_on_a_lost_trial_is_refused(opened: Callable[..., Search]) -> None:
     search = opened()
     claim = begun(search)
     kill_worker_of(claim)
-    opened().requeue_lost()
-    with pytest.raises(Exception, match="finished"):
+    with pytest.raises(StorageError, match="taken over by process"):
         search.tell(claim, complete(claim))
+    assert opened().results() == ()
+    assert opened().take_back_lost() == ([0], [])
+    search.tell(begun(search), complete(claim))
     (result,) = opened().results()
-    assert result.state is TrialState.FAILED
-    assert result.reason is Reason.LOST
+    assert result.state is TrialState.COMPLETE
 
 
 def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[..., Search]) -> None:
@@ -212,16 +256,9 @@ def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[...
     claim = begun(search)
     lease = claim.trial.user_attrs[LEASE] | {"host": "elsewhere"}
     claim.trial.set_user_attr(LEASE, lease)
-    assert opened().requeue_lost() == []
+    assert opened().take_back_lost() == ([], [])
     claim.trial.set_user_attr(LEASE, lease | {"expires": 0.0})
-    assert [lost.number for lost in opened().requeue_lost()] == [0]
-
-
-def test_a_trial_that_was_cut_short_is_given_back(opened: Callable[..., Search]) -> None:
-    search = opened()
-    claim = begun(search)
-    assert search.give_back(claim).reason is Reason.LOST
-    assert begun(search).configuration == claim.configuration
+    assert opened().take_back_lost() == ([0], [])
 
 
 CLAIM_AND_DIE = """
@@ -247,10 +284,50 @@ def test_a_worker_killed_with_a_trial_loses_it_to_the_next(opened: Callable[...,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     search = opened()
-    (lost,) = search.requeue_lost()
-    assert lost.configuration is not None
-    assert lost.configuration.digest == killed.stdout.strip()
+    assert search.take_back_lost() == ([0], [])
     assert begun(search).configuration.digest == killed.stdout.strip()
+
+
+def test_half_a_line_that_a_crash_has_left_is_taken_away(opened: Callable[..., Search]) -> None:
+    search = opened()
+    claim = begun(search)
+    search.tell(claim, complete(claim))
+    journal = opened.made.folder.journal  # type: ignore[attr-defined]
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 6, "worker_id')
+    again = opened()
+    assert len(again.results()) == 1
+    claim = begun(again)
+    again.tell(claim, complete(claim))
+    assert len(opened().results()) == 2
+
+
+def test_the_lock_of_a_writer_that_was_killed_holds_nobody_up(opened: Callable[..., Search]) -> None:
+    search = opened()
+    begun(search)
+    journal = opened.made.folder.journal  # type: ignore[attr-defined]
+    lock = journal.with_name(journal.name + ".lock")
+    lock.symlink_to(journal)
+    opened()
+    assert not lock.is_symlink()
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_line(
+    opened: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = opened()
+    claim = begun(search)
+
+    def half(backend: Any, logs: list[dict[str, Any]]) -> None:
+        with open(backend._file_path, "ab") as file:
+            file.write(b'{"op_code": 6, "wor')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages.journal.JournalFileBackend, "append_logs", half)
+        with pytest.raises(OSError, match="No space"):
+            search.tell(claim, complete(claim))
+    search.tell(claim, complete(claim))
+    assert len(opened().results()) == 1
 
 
 def test_seconds_add_up_over_launches(opened: Callable[..., Search]) -> None:
@@ -294,7 +371,7 @@ def test_a_start_point_whose_worker_died_before_it_was_sampled_waits_again(opene
     search.enqueue(start)
     taken = search._study.ask()
     assert taken.params == {}
-    assert search.requeue_lost() == []
+    assert search.take_back_lost() == ([], [])
     claim = search.claim()
     flat = claim.configuration.flatten()
     assert (claim.number, claim.trial.number) == (taken.number, 0)
@@ -311,7 +388,7 @@ def test_what_was_claimed_and_not_begun_waits_as_it_was_sampled(opened: Callable
     else:
         search.put_back(claim)
     again = opened()
-    assert again.requeue_lost() == []
+    assert again.take_back_lost() == ([], [])
     assert again.results() == ()
     taken = again.claim()
     assert (taken.number, taken.configuration) == (claim.number, claim.configuration)

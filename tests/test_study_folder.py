@@ -117,3 +117,11 @@ def test_state_lies_in_the_working_folder_unless_told(tmp_path: Path, monkeypatc
     monkeypatch.delenv(study_folder.STATE_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     assert study_folder.state_folder() == tmp_path / ".automl"
+
+
+def test_an_unused_name_is_the_next_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(study_folder.STATE_VARIABLE, str(tmp_path))
+    assert study_folder.unused_name("churn") == "churn"
+    for name in ("churn", "churn-2"):
+        write_json(study_folder.study_folder(name).spec, {})
+    assert study_folder.unused_name("churn") == "churn-3"

@@ -257,7 +257,7 @@ def test_every_difference_is_named() -> None:
     told = str(caught.value)
     assert "`seed` was 0 and is now 3" in told
     assert "`objective` was 'auto' and is now 'accuracy'" in told
-    assert "--name NEW" in told
+    assert "--new-name" in told
     assert "`name`" not in told
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +17,7 @@ import pytest
 
 from automl import jobs
 from automl.components import catalogue
-from automl.errors import NoTrialSucceeded
+from automl.errors import NoTrialSucceeded, StorageError
 from automl.recorder import Recorder
 from automl.search import LEASE, Search, open_search
 from automl.study_spec import BudgetSpec
@@ -51,6 +54,7 @@ class Notes:
     started: list[int] = field(default_factory=list)
     epochs: list[tuple[int, int]] = field(default_factory=list)
     ended: list[TrialResult] = field(default_factory=list)
+    stopped: list[tuple[int, str]] = field(default_factory=list)
     references: list[ReferenceResult] = field(default_factory=list)
     order: list[int | str] = field(default_factory=list)  # trials as they begin, references as they end
     on_epoch: Callable[[], None] = lambda: None
@@ -65,6 +69,9 @@ class Notes:
 
     def trial_ended(self, result: TrialResult) -> None:
         self.ended.append(result)
+
+    def trial_stopped(self, number: int, why: str) -> None:
+        self.stopped.append((number, why))
 
     def reference_ended(self, result: ReferenceResult) -> None:
         self.references.append(result)
@@ -242,7 +249,7 @@ def test_a_space_without_choices_ends_when_nothing_is_new(study: Callable[..., A
     ("name", "body", "reason", "said"),
     [
         ("raises", 'raise ValueError("cannot")', Reason.ERROR, "ValueError: cannot"),
-        ("dies", "os.kill(os.getpid(), 9)", Reason.ERROR, "its process was ended by SIGKILL"),
+        ("dies", "os.kill(os.getpid(), 9)", Reason.ERROR, "its process was ended by SIGKILL, as before"),
         ("out_of_memory", 'raise MemoryError("full")', Reason.OOM, "ran out of memory: full"),
     ],
 )
@@ -291,10 +298,9 @@ def test_a_trial_of_a_dead_worker_is_run_before_new_ones(study: Callable[..., An
     claim.trial.set_user_attr(LEASE, lease | {"process_started": 1.0})
     run = work(made, trials=1)
     run()
-    lost, again = run.search.results()
-    assert lost.reason is Reason.LOST
-    assert again.configuration == claim.configuration
-    assert again.state is TrialState.COMPLETE  # what was lost does not count as one of the budget's trials
+    (result,) = run.search.results()
+    assert (result.number, result.configuration) == (claim.number, claim.configuration)
+    assert result.state is TrialState.COMPLETE
 
 
 def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[..., Any]) -> None:
@@ -307,11 +313,11 @@ def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[...
     run.notes.on_epoch = fail
     with pytest.raises(KeyboardInterrupt):
         run()
-    (lost,) = run.search.results()
-    assert lost.reason is Reason.LOST
-    ahead, again = run.search.claim(), run.search.claim()
-    assert ahead.number == lost.number + 1  # claimed while the other ran, and put back
-    assert again.configuration == lost.configuration
+    assert run.search.results() == ()
+    (begun,) = run.notes.started
+    again, ahead = run.search.claim(), run.search.claim()
+    assert again.number == begun
+    assert ahead.number == begun + 1  # claimed while the other ran, and put back
 
 
 def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
@@ -320,8 +326,66 @@ def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
     run.notes.on_epoch = lambda: run.worker.abort(SystemExit(143))
     with pytest.raises(SystemExit, match="143"):
         run()
-    (lost,) = run.search.results()
-    assert lost.reason is Reason.LOST
+    assert run.search.results() == ()
+    assert run.search.claim().number == 0
+
+
+def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_been(study: Callable[..., Any]) -> None:
+    made = study(trainer={"max_epochs": 12, "patience": 12, "accelerator": "cpu"}, pruner={"name": "none"})
+    whole = work(made, slots=1, trials=2)
+    whole()
+    expected = whole.search.results()
+    made.folder.journal.unlink()
+    shutil.rmtree(made.folder.spool)
+    first = work(made, slots=1, trials=2)
+    first.notes.on_epoch = lambda: len(first.notes.epochs) == 4 and first.worker.abort(SystemExit(143), 30.0)
+    with pytest.raises(SystemExit, match="143"):
+        first()
+    kept = list((made.folder.trial(0) / "checkpoints").iterdir())
+    assert [path.name for path in kept] == ["0.pt"]
+    assert 4 <= len(first.notes.epochs) < 12
+    second = work(made, slots=1, trials=2)
+    second()
+    assert second.notes.epochs[0] == (0, 0)  # told again, not trained again
+    found = second.search.results()
+    assert [(r.value, r.metrics, r.n_epochs) for r in found] == [(r.value, r.metrics, r.n_epochs) for r in expected]
+    assert not (made.folder.trial(0) / "checkpoints").exists()
+    events = [json.loads(line) for line in (made.folder.spool / "events.jsonl").read_text().splitlines()]
+    logged = [e for e in events if e["event"] == "Logged" and e["key"].endswith("/trial/0")]
+    steps = [point["step"] for e in logged for point in e["metrics"] if point["name"] == "val_roc_auc/fold_1"]
+    assert steps == list(range(12))
+    states = [e["state"] for e in events if e["event"] == "RunClosed" and e["key"].endswith("/trial/0")]
+    assert states == ["stopped", "complete"]
+
+
+def test_a_trial_whose_process_is_killed_is_gone_on_with(study: Callable[..., Any]) -> None:
+    made = study(trainer={"max_epochs": 400, "patience": 400, "accelerator": "cpu"}, pruner={"name": "none"})
+    run = work(made, slots=1, trials=1)
+    killed: list[int] = []
+
+    def kill() -> None:
+        if len(run.notes.epochs) == 3:
+            (running,) = run.worker._running
+            killed.append(running.call.process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    run.notes.on_epoch = kill
+    run()
+    (result,) = run.search.results()
+    assert killed
+    assert result.state is TrialState.COMPLETE
+    assert run.notes.started == [0, 0]
+    assert run.notes.stopped == [(0, "its process was ended by SIGKILL")]
+
+
+def test_a_trial_that_cannot_be_written_ends_the_study_and_waits(failing: Callable[..., Any]) -> None:
+    body = "from automl.errors import StorageError; raise StorageError('the disk is full')"
+    made = failing("fills_the_disk", body)
+    run = work(made, slots=1, plugins=("plugin_fills_the_disk",), trials=3)
+    with pytest.raises(StorageError, match="the disk is full"):
+        run()
+    assert run.search.results() == ()
+    assert run.search.claim().number == 0
 
 
 def test_an_abort_after_the_last_turn_is_not_lost(study: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ from automl.errors import TrackingError
 from automl.tracking.tracker import (
     MAX_PARAM_LENGTH,
     MAX_TAG_LENGTH,
+    FoundRun,
     MetricPoint,
     ModelVersion,
     RejectedError,
@@ -22,6 +23,7 @@ from automl.tracking.tracker import (
     clean_key,
     clean_metric,
     clean_text,
+    key_tag,
     require_empty,
 )
 from automl.values import Scalar
@@ -76,6 +78,16 @@ class MemoryTracker:
         run.state = None
         self.log(run.ref.run_id, params=start.params, tags=start.tags)
         return run.ref
+
+    def find_runs(self, experiment: str, key: str) -> dict[str, list[FoundRun]]:
+        parents = {run.ref.run_id for run in self.runs.values() if run.start.key == key}
+        by_key: dict[str, list[FoundRun]] = {}
+        for run_id, run in self.runs.items():
+            if run.start.experiment == experiment and (run_id in parents or run.parent_run_id in parents):
+                states = frozenset() if run.state is None else frozenset({run.state})
+                last = {point.name: point.value for point in run.metrics}
+                by_key.setdefault(key_tag(run.start.key), []).append(FoundRun(run_id, states, last))
+        return by_key
 
     def log(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import getpass
-import hashlib
 import json
 import math
 import os
@@ -25,10 +24,12 @@ import yaml
 
 from automl import manifest
 from automl.errors import TrackingError
+from automl.redaction import redact
 from automl.tracking.tracker import (
     MAX_PARAM_LENGTH,
     MAX_TAG_LENGTH,
     DatasetUse,
+    FoundRun,
     MetricPoint,
     ModelVersion,
     RejectedError,
@@ -38,6 +39,7 @@ from automl.tracking.tracker import (
     clean_key,
     clean_metric,
     clean_text,
+    key_tag,
     require_empty,
     sqlite_path,
 )
@@ -134,6 +136,21 @@ class MlflowTracker:
                 self._client.log_inputs(run_id, [_dataset(dataset) for dataset in start.datasets])
             self.log(run_id, params=start.params)
             return RunRef(experiment_id, run_id)
+
+    def find_runs(self, experiment: str, key: str) -> dict[str, list[FoundRun]]:
+        with self._seam():
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                return {}
+            runs = self._runs(found.experiment_id, key)
+            for parent in list(runs):
+                runs += self._children(found.experiment_id, parent.info.run_id)
+            by_key: dict[str, list[FoundRun]] = {}
+            for run in runs:
+                states = frozenset(state for state, status in _STATUS.items() if status == run.info.status)
+                seen = FoundRun(run.info.run_id, states, dict(run.data.metrics))
+                by_key.setdefault(run.data.tags.get(KEY_TAG, ""), []).append(seen)
+            return by_key
 
     def log(
         self,
@@ -279,10 +296,21 @@ class MlflowTracker:
         return list(
             self._client.search_runs(
                 [experiment_id],
-                f"tags.`{KEY_TAG}` = '{_hashed(key)}'",
+                f"tags.`{KEY_TAG}` = '{key_tag(key)}'",
                 order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
             )
         )
+
+    def _children(self, experiment_id: str, run_id: str) -> list[Run]:
+        runs, token = [], None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000, page_token=token
+            )
+            runs += list(page)
+            token = page.token
+            if not token:
+                return runs
 
     # --- models ------------------------------------------------------------------------------------------------
 
@@ -342,7 +370,7 @@ class MlflowTracker:
     @property
     def shown_uri(self) -> str:
         """The tracking URI without a password."""
-        return _redact(self.tracking_uri)
+        return redact(self.tracking_uri)
 
     @staticmethod
     def _unless(code: str, call: Callable[[], Result]) -> Result | None:
@@ -482,7 +510,7 @@ def _mlflow() -> ModuleType:
 def _run_tags(start: RunStart, parent_run_id: str | None) -> dict[str, str]:
     """Returns the tags that make a run findable and nested, and that fill the UI's columns."""
     tags = {
-        KEY_TAG: _hashed(start.key),
+        KEY_TAG: key_tag(start.key),
         KIND_TAG: start.kind.value,
         "mlflow.source.name": "automl",
         "mlflow.source.type": "LOCAL",
@@ -490,11 +518,6 @@ def _run_tags(start: RunStart, parent_run_id: str | None) -> dict[str, str]:
         **{clean_key(name): clean_text(value, MAX_TAG_LENGTH) for name, value in start.tags.items()},
     }
     return tags if parent_run_id is None else {**tags, "mlflow.parentRunId": parent_run_id}
-
-
-def _hashed(key: str) -> str:
-    """Returns a key as it can stand in a filter, whatever characters it has."""
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def _user() -> str:
@@ -542,14 +565,10 @@ def _version(version: MlflowModelVersion, aliases: Mapping[str, Any]) -> ModelVe
     )
 
 
-def _redact(text: str) -> str:
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
-
-
 def _sentence(error: Exception) -> str:
     """Returns the first line of a message, short and without passwords."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
-    return _redact(line)[:500].rstrip(".")
+    return redact(line)[:500].rstrip(".")
 
 
 def _remedy(error: MlflowException) -> str:

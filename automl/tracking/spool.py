@@ -195,6 +195,21 @@ class _Journal:
             raise StorageError(f"cannot read what is to be tracked: {error}", where=str(self.path)) from error
 
 
+@dataclass(slots=True)
+class SpooledRuns:
+    """The runs of a spool, by their keys.
+
+    Attributes:
+        known: All that were ever opened.
+        open: Those that are open.
+        steps: Of those that have not ended, though they may have been stopped: metric -> the last step that was logged.
+    """
+
+    known: set[str] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
+    steps: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
 class Spool:
     """The events of a study and what became of them, in one folder.
 
@@ -249,17 +264,25 @@ class Spool:
         self._catch_up()
         return self._models.get(key)
 
-    def keys(self) -> tuple[set[str], set[str]]:
-        """Returns the keys of the runs that were opened, and of those that were closed."""
-        opened: set[str] = set()
-        closed: set[str] = set()
+    def send_again(self) -> None:
+        """Makes the next Mirror send everything again, to a tracker that has lost or changed something."""
+        self._sent.append({"offset": 0}, durable=True)
+
+    def runs(self) -> SpooledRuns:
+        """Returns which runs there are, and how far those came that have not ended."""
+        runs = SpooledRuns()
         for document, _ in self._events.read():
             match document:
                 case {"event": "RunOpened", "start": {"key": str(key)}}:
-                    opened.add(key)
-                case {"event": "RunClosed", "key": str(key)}:
-                    closed.add(key)
-        return opened, closed
+                    runs.known.add(key)
+                    runs.open.add(key)
+                case {"event": "Logged", "key": str(key), "metrics": [*points]}:
+                    runs.steps.setdefault(key, {}).update({point["name"]: point["step"] for point in points})
+                case {"event": "RunClosed", "key": str(key), "state": str(state)}:
+                    runs.open.discard(key)
+                    if state != RunState.STOPPED:
+                        runs.steps.pop(key, None)
+        return runs
 
     def _catch_up(self) -> None:
         with self._reading:

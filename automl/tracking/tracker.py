@@ -111,6 +111,20 @@ class RunRef:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run as the tracker has it.
+
+    Attributes:
+        states: How it may have ended, as far as the tracker tells them apart; none while it is open.
+        metrics: The last value of each.
+    """
+
+    run_id: str
+    states: frozenset[RunState]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """One version of a registered model.
 
@@ -144,6 +158,9 @@ class Tracker(Protocol):
         Args:
             new: Nobody can have made this run before, so that it need not be looked for.
         """
+
+    def find_runs(self, experiment: str, key: str) -> dict[str, list[FoundRun]]:
+        """Returns the run of a key and those below it, by the `key_tag` of each; a doubled one has several."""
 
     def log(
         self,
@@ -199,6 +216,11 @@ class Registry(Protocol):
             uri: `models:/NAME@alias`, `models:/NAME/3`, `models:/m-...`, or `runs:/ID` for the last model of a run.
             to: A folder that is empty or not there yet.
         """
+
+
+def key_tag(key: str) -> str:
+    """Returns a key as it can stand in a filter, whatever characters it has."""
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def default_tracking_uri(flag: str | None = None) -> str:

@@ -7,14 +7,15 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from automl import decision, losses
 from automl.components import catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.optimizers import FIND
+from automl.training.checkpoint import Checkpoint, State
 from automl.training.footprint import TRIED_ROWS, training_bytes
 from automl.training.loaders import Batches
 from automl.training.loop import Check, Loop
@@ -61,6 +63,7 @@ class Fit:
         n_planned: Epochs that the schedule was made for.
         stopped: What ended the training; `diverged` when numbers ceased to be finite after a good epoch.
         history: One report for each epoch that has a score.
+        seconds_before: Of training that was cut off and gone on from.
         notes: Sentences about what was decided on the way.
     """
 
@@ -72,6 +75,7 @@ class Fit:
     n_planned: int
     stopped: Ending
     history: tuple[EpochReport, ...]
+    seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -84,6 +88,7 @@ def fit(
     seed: int,
     report: Callable[[EpochReport], bool],
     stop_at: float | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Returns a network trained on the training rows, at the epoch that did best on the validation rows.
 
@@ -99,6 +104,9 @@ def fit(
         stop_at: `time.monotonic()` by which training ends. The epoch that this cuts short is scored like any other, for
             which time is left, so that there always is a score. Where it leaves no time for all epochs, schedules end
             where training will, as far as the steps so far can tell.
+        checkpoint: Where training is kept as it goes on, and gone on from if it was kept there. What was reported
+            before is reported again, since nobody may have heard it. Without a time to stop at, all comes out as if
+            training had never been cut off.
 
     A network with a method `pretrain(inputs, *, seed, deadline)` is given training rows before the first epoch: block
     name -> tensor, at most `PRETRAIN_ROWS` rows, on the device. It is to be done by the `deadline`, a
@@ -109,14 +117,35 @@ def fit(
         ResourceError: It would take more memory than it may.
         TrainingDiverged: The first epoch already gave numbers that are not finite.
         DataError: The validation rows leave the metric undefined.
+        Paused: The checkpoint was asked to end training.
+        StorageError: The checkpoint cannot be written.
     """
     with _quiet():
         checked = _checked(data.val, seed)
-        loop, notes = _begin(configuration, data, checked, settings, seed, math.inf if stop_at is None else stop_at)
+        kept = None if checkpoint is None else checkpoint.load()
+        begin = partial(_begin, configuration, data, checked, settings, seed, math.inf if stop_at is None else stop_at)
+        try:
+            loop, notes = begin(kept)
+        except (LookupError, RuntimeError, TypeError, ValueError):
+            if kept is None:
+                raise
+            kept = None  # the code has changed since
+            loop, notes = begin(None)
         watch = _Watch(data, checked.target, metric, settings.patience * loop.checks_an_epoch, loop.network, report)
-        while not watch.after(loop.check()) and loop.n_epochs < settings.max_epochs:
-            pass
+        if kept is not None:
+            watch.resume(kept["watch"])
+        ended = kept is not None and kept["ended"]
+        while not ended:
+            ended = watch.after(loop.check()) or loop.n_epochs >= settings.max_epochs
+            if checkpoint is not None and (ended or loop.is_between_epochs):
+                checkpoint.epoch_ended(partial(_state, loop, watch, notes, ended), is_last=ended)
     return replace(watch.result(), n_planned=max(1, round(loop.n_planned / len(loop.train))), notes=notes)
+
+
+def _state(loop: Loop, watch: _Watch, notes: tuple[str, ...], ended: bool) -> State:
+    """Returns what is kept of a training; of one that has ended, not what is needed to go on."""
+    how_far = {"n_planned": loop.n_planned} if ended else loop.state()
+    return {"loop": how_far, "watch": watch.state(), "notes": list(notes), "ended": ended}
 
 
 def retrain(
@@ -139,7 +168,7 @@ def retrain(
         stop_at: `time.monotonic()` after which no epoch begins.
     """
     with _quiet():
-        loop, _ = _begin(configuration, data, data.val, replace(settings, checks_an_epoch=1), seed, math.inf)
+        loop, _ = _begin(configuration, data, data.val, replace(settings, checks_an_epoch=1), seed, math.inf, None)
         for _ in range(n_epochs):
             if stop_at is not None and time.monotonic() >= stop_at:
                 return None
@@ -155,8 +184,9 @@ def _begin(
     settings: TrainerSettings,
     seed: int,
     deadline: float,
+    kept: State | None,
 ) -> tuple[Loop, tuple[str, ...]]:
-    """Returns what trains, before its first epoch, and sentences about what was decided on the way."""
+    """Returns what trains, before its first epoch or where it was kept, and sentences about what was decided."""
     pl.seed_everything(seed, verbose=False)
     fabric = _fabric(settings.accelerator, settings.precision)
     network = catalogue("network").build(configuration.network, data.inputs, data.target.n_outputs)
@@ -171,19 +201,23 @@ def _begin(
     wrap = functools.cache(partial(_wrapped, fabric, settings.precision))
     trained = wrap(network)
     pretrain: Any = getattr(network, "pretrain", None)
-    if pretrain is not None:
+    if pretrain is not None and kept is None:
         inputs, _ = train.sample(PRETRAIN_ROWS, seed)
         now = time.monotonic()
         pretrain(inputs, seed=seed, deadline=now + (deadline - now) / 3)
     optimizer, notes = configuration.optimizer, tuple[str, ...]()
     if _rate(optimizer) == FIND:
-        found = find_rate(
-            network, loss, optimizer, drawn(), fabric=fabric, wrap=wrap, n_steps=n_steps, seed=seed, deadline=deadline
-        )
+        found = None
+        if kept is None:  # else the rate is kept with the optimizer
+            found = find_rate(
+                network, loss, optimizer, drawn(),
+                fabric=fabric, wrap=wrap, n_steps=n_steps, seed=seed, deadline=deadline,
+            )  # fmt: skip
         rate = found or _rate(Choice(optimizer.name))
         optimizer = replace(optimizer, params={**optimizer.params, "lr": rate})
         notes = (f"learning rate {'found' if found else 'not found, the usual one taken'}: {rate:.2g}",)
-    augmentation = catalogue("augmentation").build(configuration.augmentation, data.inputs, seed)
+    generator = torch.Generator().manual_seed(seed)
+    augmentation = catalogue("augmentation").build(configuration.augmentation, data.inputs, generator)
     module = SupervisedModule(trained, loss, optimizer, configuration.schedule, n_steps, augmentation)
     loop = Loop(
         fabric,
@@ -197,8 +231,15 @@ def _begin(
         checks_an_epoch=settings.checks_an_epoch,
         network=network,
         wrap=wrap,
+        generators=[generator, *([] if train.generator is None else [train.generator])],
     )
-    return loop, notes
+    if kept is None:
+        return loop, notes
+    if kept["ended"]:
+        loop.n_planned = kept["loop"]["n_planned"]
+    else:
+        loop.resume(kept["loop"])
+    return loop, tuple(kept["notes"])
 
 
 def _checked(val: Part | ShardedPart, seed: int) -> Part | ShardedPart:
@@ -279,6 +320,7 @@ class _Watch:
         self._best: EpochReport | None = None
         self._weights: dict[str, Tensor] = {}
         self._n_epochs = 0
+        self._seconds_before = 0.0
 
     def after(self, check: Check) -> bool:
         """Returns whether to stop after this check."""
@@ -326,6 +368,26 @@ class _Watch:
             return "patience"
         return None
 
+    def state(self) -> dict[str, Any]:
+        """Returns what `resume` takes."""
+        return {
+            "history": [asdict(epoch) for epoch in self._history],
+            "best": None if self._best is None else self._best.step,
+            "weights": self._weights,
+            "n_epochs": self._n_epochs,
+            "stopped": self._stopped,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on with what `state` returned."""
+        self._history = [EpochReport(**epoch) for epoch in state["history"]]
+        self._best = None if state["best"] is None else self._history[state["best"]]
+        self._weights = state["weights"]
+        self._n_epochs, self._stopped = state["n_epochs"], state["stopped"]
+        for epoch in self._history:
+            self._report(epoch)
+        self._seconds_before = sum(epoch.metrics["epoch_seconds"] for epoch in self._history)
+
     def result(self) -> Fit:
         """Returns the training's end, with the best weights in the network."""
         if self._best is None:
@@ -347,6 +409,7 @@ class _Watch:
             n_planned=self._n_epochs,
             stopped=self._stopped,
             history=tuple(self._history),
+            seconds_before=self._seconds_before,
         )
 
 

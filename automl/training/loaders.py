@@ -33,6 +33,9 @@ class Batches:
         seed: Shuffles the pieces and draws the rows of each, differently in each epoch; None keeps their order.
         draw: Which rows of a piece an epoch goes through, in which order; None: each once, shuffled.
         device: Where batches are wanted.
+
+    Attributes:
+        generator: Of the order of pieces and rows; None where there is no seed.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Batches:
     ) -> None:
         self._part = part
         self._target = target
-        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
         self._draw = draw
         self._batch_size = batch_size
         self._device = device
@@ -83,17 +86,17 @@ class Batches:
         return {name: _tensor(block) for name, block in piece.inputs.items()}, encode(piece.target, self._target)
 
     def _order(self, n: int) -> Tensor:
-        return torch.arange(n) if self._generator is None else torch.randperm(n, generator=self._generator)
+        return torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
 
     def _rows(self, y: Tensor) -> Tensor:
         """Returns the rows of a piece in the order in which an epoch goes through them; (rows,)."""
-        if self._draw is None or self._generator is None:
+        if self._draw is None or self.generator is None:
             return self._order(len(y))
-        return self._draw(y, self._generator)
+        return self._draw(y, self.generator)
 
     def _n_used(self, n_rows: int) -> int:
         # Batch normalisation cannot learn from a last batch of one row; shuffled, it is another row in each epoch.
-        single = self._generator is not None and n_rows % self._batch_size == 1 and min(n_rows, self._batch_size) > 1
+        single = self.generator is not None and n_rows % self._batch_size == 1 and min(n_rows, self._batch_size) > 1
         return n_rows - 1 if single else n_rows
 
 

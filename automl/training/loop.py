@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from automl.averaging import Averaged
 from automl.components import catalogue
 from automl.schedules import ByProgress
+from automl.training.checkpoint import random_state, set_random_state
 from automl.training.loaders import Batch, Batches
 from automl.training.module import SupervisedModule, switch
 from automl.values import Configuration
@@ -67,6 +68,7 @@ class Loop:
         checks_an_epoch: How often an epoch is to be scored; not more often than it has steps.
         network: That of the module, as it was before it was wrapped.
         wrap: Makes a network compute in the precision that was asked for.
+        generators: What the batches, and whatever is done to them, are drawn with.
 
     Attributes:
         n_planned: Steps that the schedule is made for: all of them, or those that there is time for.
@@ -87,6 +89,7 @@ class Loop:
         checks_an_epoch: int,
         network: nn.Module,
         wrap: Callable[[nn.Module], nn.Module],
+        generators: Sequence[torch.Generator] = (),
     ) -> None:
         configured: Any = module.configure_optimizers()
         self._fabric = fabric
@@ -100,6 +103,7 @@ class Loop:
         self._deadline = deadline
         self.network = network
         self._wrap = wrap
+        self._generators = generators
         self._clip_norm = configuration.clip_norm
         self._averaged: Averaged | None = catalogue("averaging").build(configuration.averaging, network)
         self._averages_epochs = "per_epoch" in catalogue("averaging")[configuration.averaging.name].traits
@@ -125,12 +129,45 @@ class Loop:
     @property
     def n_epochs(self) -> int:
         """Epochs that were gone through to their ends."""
-        return self._epoch + (self._n_left == 0)
+        return self._epoch + self.is_between_epochs
+
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether the last epoch was gone through to its end."""
+        return self._n_left == 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `resume` takes, between epochs."""
+        assert self.is_between_epochs
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._bare_optimizer.state_dict(),
+            "schedule": self._schedule["scheduler"].state_dict(),
+            "averaged": None if self._averaged is None else self._averaged.state(),
+            "generators": [generator.get_state() for generator in self._generators],
+            "random": random_state(),
+            "epoch": self._epoch,
+            "n_made": self._n_made,
+            "n_planned": self.n_planned,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the epoch at whose end `state` was taken, of a loop over the same with the same."""
+        self.network.load_state_dict(state["network"])
+        self._bare_optimizer.load_state_dict(state["optimizer"])
+        self._schedule["scheduler"].load_state_dict(state["schedule"])
+        if self._averaged is not None:
+            self._averaged.resume(state["averaged"])
+        for generator, kept in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(kept)
+        set_random_state(state["random"])
+        self._epoch, self._n_made, self.n_planned = state["epoch"], state["n_made"], state["n_planned"]
+        self._n_before = self._n_made
 
     def check(self) -> Check:
         """Returns what the next part of an epoch gave; it is cut short so that there is time to score it in time."""
         started = time.monotonic()
-        if self._n_made:
+        if self._n_made > self._n_before:
             self._plan(started, (started - self._started) / (self._n_made - self._n_before))
         self._started, self._n_before = started, self._n_made
         train_loss, is_cut = self._fit(started)

@@ -165,6 +165,20 @@ def test_a_new_spool_is_empty(spool: Spool) -> None:
     assert spool.rejected() == []
 
 
+def test_it_tells_which_runs_have_not_ended_and_how_far_they_came(spool: Spool) -> None:
+    for key in ("ended", "open", "stopped"):
+        spool.append(RunOpened(RunStart(key, "e", key, RunKind.TRIAL, 1)))
+        spool.append(Logged(key, (MetricPoint("loss", 0.5, 1, 0), MetricPoint("loss", 0.4, 2, 1))))
+    spool.append(RunClosed("ended", RunState.COMPLETE, 3))
+    spool.append(RunClosed("stopped", RunState.STOPPED, 3))
+    runs = spool.runs()
+    assert runs.known == {"ended", "open", "stopped"}
+    assert runs.open == {"open"}
+    assert runs.steps == {"open": {"loss": 1}, "stopped": {"loss": 1}}
+    spool.append(RunOpened(RunStart("stopped", "e", "stopped", RunKind.TRIAL, 4)))
+    assert spool.runs().open == {"open", "stopped"}
+
+
 def test_threads_append_whole_lines(spool: Spool) -> None:
     def append(number: int) -> None:
         for event in trial(number):

@@ -23,6 +23,7 @@ from automl.tracking.tracker import (
     RunStart,
     RunState,
     Tracker,
+    key_tag,
 )
 
 AnyTracker = MemoryTracker | MlflowTracker
@@ -113,6 +114,22 @@ class TestTracker:
         assert (look(tracker, ref.run_id).status, look(tracker, ref.run_id).ended_ms) == (status, 1_700_000_001_000)
         assert tracker.open_run(start) == ref
         assert look(tracker, ref.run_id).status == "RUNNING"
+
+    def test_runs_are_found_by_the_key_of_their_study(self, tracker: AnyTracker, start: RunStart) -> None:
+        assert tracker.find_runs(start.experiment, start.key) == {}
+        parent = tracker.open_run(start)
+        assert set(tracker.find_runs(start.experiment, start.key)) == {key_tag(start.key)}
+        keys = [f"{start.key}/trial/{number}" for number in range(3)]
+        for number, key in enumerate(keys):
+            child = tracker.open_run(replace(start, key=key, kind=RunKind.TRIAL, parent_key=start.key), parent.run_id)
+            tracker.log(child.run_id, metrics=[MetricPoint("best", number / 2, 1_700_000_000_000)])
+        tracker.close_run(child.run_id, RunState.COMPLETE, 1_700_000_001_000)
+        tracker.open_run(replace(start, key="another study"))
+        found = tracker.find_runs(start.experiment, start.key)
+        assert set(found) == {key_tag(key) for key in (start.key, *keys)}
+        assert [run.metrics for key in keys for run in found[key_tag(key)]] == [{"best": n / 2} for n in range(3)]
+        assert found[key_tag(keys[0])][0].states == frozenset()
+        assert found[key_tag(keys[2])][0].states == {RunState.COMPLETE}
 
     def test_points_are_kept_once(self, tracker: AnyTracker, start: RunStart) -> None:
         run_id = tracker.open_run(start).run_id
