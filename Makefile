@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast check quality bench-quality rivals bench schemas clean
+.PHONY: setup demo test test-fast test-faults check quality bench-quality rivals bench schemas clean
 
 setup: .venv/.ready
 
@@ -16,7 +16,12 @@ demo: setup  ## A real study on real data, in about two minutes on two cores.
 	$(BIN)/automl run experiments/loan_grades.yaml
 
 test: setup test-fast  ## Everything; the slow tier starts servers, a browser and whole studies.
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m 'slow and not faults'
+	$(MAKE) test-faults
+
+test-faults: setup  ## Kills, fills disks, cuts connections; writes docs/reliability.md. FAULTS_KILLS=200 for many kills.
+	$(BIN)/python -m pytest -q tests/faults --cache-clear
+	$(BIN)/python tests/faults/table.py
 
 test-fast: setup
 	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal

@@ -21,6 +21,8 @@ from automl.testing import boring_table
 from automl.trial import run_trial
 from automl.values import Choice, Configuration, Scored, Step, Task, TrainerSettings, TrialTask
 
+pytest_plugins = ["tests.command_line"]
+
 # What a person has set for their own studies must not reach the tests, nor the processes that they start.
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "_MLFLOW_", "OPTUNA_", "AUTOML_"))]:
     del os.environ[_name]

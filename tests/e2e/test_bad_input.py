@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -236,58 +234,12 @@ def test_a_model_folder_that_was_tampered_with_is_refused(finished: Any, tmp_pat
     assert not (tmp_path / "p.csv").exists()
 
 
-@pytest.mark.slow
-def test_a_dead_tracking_server_costs_nothing(
-    place: Any, free_port: Callable[[], int], serve: Callable[..., Any]
-) -> None:
-    place.write_table()
-    place.write_study(budget={"trials": 2})
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    ended = place.automl("run", "small.yaml", "--tracking-uri", uri, "--json")
-    assert ended.json["pending_sync"] > 0
-    assert ended.json["run_id"] is None
-    told = place.quick("show", "small").out
-    assert f"pending sync: {ended.json['pending_sync']} events have not reached MLflow" in told
-    refused = place.quick("sync", "--tracking-uri", uri, code=3)
-    assert "Check that the server runs and can be reached." in refused.err
-    refused = place.quick("promote", "small", "--model", "m", "--tracking-uri", uri, code=3)
-    assert "automl sync" in refused.err
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(place.path / "served")),
-    ]
-    with serve(command, f"{uri}/health", place.path, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}):
-        for _ in range(2):  # once more changes nothing
-            assert place.quick("sync", "--tracking-uri", uri, "--json").json["pending"] == {"small": 0}
-        (parent,) = place.runs(parents=True, uri=uri)
-        assert sorted(run.info.run_name for run in place.runs(uri=uri)) == ["trial 0", "trial 1"]
-        assert parent.info.status == "FINISHED"
-        client = mlflow.MlflowClient(uri)
-        (model,) = client.search_logged_models([parent.info.experiment_id])
-        assert str(model.status) == "READY"
-        for run in place.runs(uri=uri):
-            steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_roc_auc")]
-            assert len(steps) == len(set(steps)) > 0
-        # What is known after the sync is found by the commands that come next.
-        promoted = place.quick("promote", "small", "--model", "m", "--tracking-uri", uri, "--json").json
-        assert promoted["model_uri"] == f"models:/{model.model_id}"
-
-
-@pytest.mark.slow
-def test_two_launchers_on_one_study(place: Any, wait_for: Callable[..., None]) -> None:
-    place.write_table()
-    place.write_study(budget={"time": "60s"}, trainer={"max_epochs": 500, "patience": 500})
-    first = place.start("run", "small.yaml", "--workers", 1)
-    try:
-        wait_for(lambda: (place.path / ".automl/studies/small/study.json").is_file(), "the study has begun")
-        ended = place.automl("run", "small.yaml", code=2)
-        assert f"the study `small` is being run by process {first.pid}. Wait for it" in ended.err
-        assert place.quick("studies", "--json").json["studies"][0]["status"] == "running"
-    finally:
-        first.terminate()
-        first.communicate(timeout=60)
-    assert first.returncode == 143
+def test_pages_that_others_can_reach_need_a_password(place: Any) -> None:
+    for host in ("0.0.0.0", "::", "example.org"):
+        refused = place.quick("ui", "--host", host, code=5)
+        assert f"--host: others could reach `{host}`" in refused.err
+        assert "MLFLOW_AUTH_ADMIN_PASSWORD" in refused.err
+    assert "Run a study here first" in place.quick("ui", "--host", "localhost", code=2).err
 
 
 @pytest.mark.slow
@@ -297,15 +249,20 @@ def test_a_study_that_changed_is_refused(place: Any, table: Callable[..., pd.Dat
     place.automl("run", "small.yaml")
     ended = place.automl("run", "small.yaml", "--seed", 5, code=2)
     assert (
-        "the study `small` exists and differs: `seed` was 0 and is now 5. Start another with `--name NEW`" in ended.err
+        "the study `small` exists and differs: `seed` was 0 and is now 5. Run it as another study with `--new-name`"
+        in ended.err
     )
     space = place.path / "space.yaml"
     before = space.read_text()
     space.write_text(before.replace("high: 2", "high: 3"))
-    assert "cannot go on: the search space changed since it began" in place.automl("run", "small.yaml", code=2).err
+    changed = "the search space changed (`network.mlp.params.depth.high` was 2 and is now 3)"
+    assert f"cannot go on: since it began, {changed}" in place.automl("run", "small.yaml", code=2).err
     space.write_text(before)
     table(seed=9).to_csv(place.path / "table.csv", index=False)
-    assert "cannot go on: the table changed" in place.automl("run", "small.yaml", code=2).err
+    changed = "the table changed (rows and columns are the same, values are not)"
+    assert f"cannot go on: since it began, {changed}" in place.automl("run", "small.yaml", code=2).err
+    place.automl("run", "small.yaml", "--new-name")
+    assert {row["study"] for row in place.quick("studies", "--json").json["studies"]} == {"small", "small-2"}
 
 
 @pytest.mark.slow

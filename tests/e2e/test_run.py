@@ -170,25 +170,6 @@ def test_interrupt_keeps_the_result_and_resume_goes_on(place: Any, wait_for: Cal
     assert {run.info.status for run in [*place.runs(), *place.runs(parents=True)]} <= {"FINISHED", "KILLED"}
 
 
-def test_terminate_gives_trials_back_and_resume_goes_on(place: Any, wait_for: Callable[..., None]) -> None:
-    place.write_table(n=1000)
-    place.write_study(**LONG)
-    process = place.start("run", "small.yaml", "--workers", 2, "--json")
-    journal = place.path / ".automl/studies/small/journal.log"
-    wait_for(lambda: journal.is_file() and "automl:configuration" in journal.read_text(), "a trial runs")
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (143, ""), err
-    assert "Traceback" not in err
-    assert "automl resume small" in err
-    refused = place.quick("show", "small", code=2)
-    assert "automl resume small" in refused.err
-    assert {run.info.status for run in [*place.runs(), *place.runs(parents=True)]} <= {"FINISHED", "FAILED", "KILLED"}
-    resumed = place.automl("resume", "small", "--json").json
-    assert resumed["status"] == "finished"
-    assert resumed["trials"]["complete"] == 3
-
-
 def test_stdout_is_data_and_stderr_progress(finished: Any) -> None:
     for command in (["show", "small"], ["studies"], ["components"], ["sync"], ["check", "small.yaml"]):
         assert finished.quick(*command, "--json").json["schema_version"] == 1

@@ -1,0 +1,28 @@
+"""What every test of a fault has: a way to say what was seen, which becomes a row of docs/reliability.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+CACHE = "faults/observed"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/faults/" in item.nodeid:
+            item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture
+def observed(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Notes a fault and what came of it, once the test has asserted that."""
+
+    def note(fault: str, outcome: str) -> None:
+        cache = request.config.cache
+        known = cache.get(CACHE, {})
+        known[f"{request.node.nodeid}|{fault}"] = outcome
+        cache.set(CACHE, known)
+
+    return note
