@@ -42,6 +42,9 @@ TrackingUri = Annotated[
 ]
 Plugin = Annotated[list[str], typer.Option("--plugin", help="A module that registers components; may be repeated.")]
 ModelArgument = Annotated[str, typer.Argument(help="A study, a run id, models:/NAME@alias, or a model folder.")]
+MaxSize = Annotated[
+    str | None, typer.Option(help="Size of the table, unpacked, above which it is not read; 20GB by default.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
 #: What typer raises for wrong arguments. It brings a click of its own, so the package `click` has other classes.
@@ -81,6 +84,7 @@ def run(
     task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
+    max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006
     tracking_uri: TrackingUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave nothing behind, in MLflow or on disk.")] = False,
@@ -99,6 +103,7 @@ def run(
         "task": ("--task", task),
         "validation.test_size": ("--test-size", test_size),
         "deliver": ("--deliver", deliver),
+        "data.max_size": ("--max-size", max_size),
     }
     from automl import isolation, study_folder
 
@@ -143,6 +148,7 @@ def check(
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
     task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
+    max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -156,6 +162,7 @@ def check(
         "objective": ("--metric", metric),
         "task": ("--task", task),
         "validation.test_size": ("--test-size", test_size),
+        "data.max_size": ("--max-size", max_size),
     }
     spec, base = _spec(study, data, target, overrides)
     plugins.require(spec.plugins, plugins.load(plugin), where=str(study))
@@ -299,20 +306,49 @@ def rollback(
 @app.command()
 def verify(
     model: ModelArgument,
+    signature: Annotated[Path | None, typer.Option(help="A file that `automl sign` made.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="PEM file of whoever signed it.")] = None,
     tracking_uri: TrackingUri = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Check every file of a model against its manifest, then load it and predict a made-up row."""
-    from automl import model_source, plugins, prediction, report
+    """Check every file of a model against its manifest, and its signature; then load it and predict a made-up row."""
+    from automl import model_source, plugins, prediction, report, signing
 
+    if (signature is None) is not (public_key is None):
+        raise ConfigError("a signature is checked with a key", where="--signature, --public-key", remedy="Give both.")
     plugins.load(plugin)
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
+        if signature is not None and public_key is not None:  # before anything in the folder is loaded
+            signing.check(folder, signature, public_key)
         found = prediction.prove(folder)
+    found |= {"signed": signature is not None}
     if as_json:
         report.print_json({"schema_version": 1, "model": model, **found})
     else:
-        print(f"{model}: {found['files']} files match the manifest {found['digest'][:12]}; it loads and predicts")
+        signed = ", which the key has signed" if signature is not None else ""
+        print(
+            f"{model}: {found['files']} files match the manifest {found['digest'][:12]}{signed}; it loads and predicts"
+        )
+
+
+@app.command()
+def sign(
+    model: ModelArgument,
+    key: Annotated[Path, typer.Option(help="PEM file with an Ed25519 private key.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the signature.")],
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a model, so that others can tell whose it is: automl verify --signature FILE --public-key FILE."""
+    from automl import model_source, report, signing
+
+    with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
+        digest = signing.sign(folder, key, output)
+    if as_json:
+        report.print_json({"schema_version": 1, "model": model, "digest": digest, "signature": str(output)})
+    else:
+        print(f"{model}: signature of the manifest {digest[:12]} written to {output}")
 
 
 @app.command()

@@ -106,7 +106,7 @@ def read(path: Path, more: frozenset[str] = frozenset()) -> dict[str, Any]:
             {kind for kind, loader in nodes if not (kind in more or _is_allowed(kind)) or loader not in ALLOWED_LOADERS}
         )
         document = None if refused else skops.io.loads(data, trusted=sorted({kind for kind, _ in nodes}))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
         raise RefusedError(f"what was fitted cannot be read ({error})", where=str(path)) from error
     if refused:
         raise RefusedError(
