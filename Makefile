@@ -20,7 +20,8 @@ test: setup test-fast  ## Everything; the slow tier starts servers, a browser an
 	$(MAKE) test-faults
 
 test-faults: setup  ## Kills, fills disks, cuts connections; writes docs/reliability.md. FAULTS_KILLS=200 for many kills.
-	$(BIN)/python -m pytest -q tests/faults --cache-clear
+	rm -rf .pytest_cache/v/faults
+	$(BIN)/python -m pytest -q tests/faults -n 2 --dist worksteal
 	$(BIN)/python tests/faults/table.py
 
 test-fast: setup

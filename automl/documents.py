@@ -144,6 +144,27 @@ def _too_large(where: str) -> ConfigError:
     return ConfigError("describes a document too large or too deep to be a study", where=where)
 
 
+def within(base: Path, path: str, where: str) -> Path:
+    """Returns the place that a document names, from `base`, the folder of the document.
+
+    A relative path stays in that folder, so that what others have written reads nothing else through `..` or links. A
+    full path is there for everyone to see.
+
+    Raises:
+        ConfigError: It leads out of the folder.
+    """
+    if "\0" in path:
+        raise ConfigError("a path cannot hold a NUL", where=where)
+    place = base / Path(path).expanduser()
+    if place.is_relative_to(base) and not place.resolve().is_relative_to(base.resolve()):
+        raise ConfigError(
+            f"`{path}` leads out of the folder {base}",
+            where=where,
+            remedy=f"Move it there, or name it by its full path: {place.resolve()}",
+        )
+    return place
+
+
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """Yields what is not the same in two documents, each with its dotted path.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from automl import memory, metrics, plugins, portfolio, search_space
 from automl.components import CATALOGUES
-from automl.data import out_of_core, sources, storage
+from automl.data import leakage, out_of_core, parts, sources, storage
 from automl.data.dataset import make_dataset
 from automl.data.out_of_core import Survey
 from automl.data.splits import split
@@ -146,9 +146,11 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
     metric = metrics.metric(metric_name, schema.target.task)
-    n_shards = 1
+    n_shards, suspicions = 1, []
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
+    else:
+        suspicions = [*leakage.copies_of_target(table), *leakage.shared_rows(table, splits)]
     points: list[portfolio.Point] = []
     if known is not None:  # who has narrowed a copy of a space has the points that are left
         traits = portfolio.Traits.of(schema, len(splits.folds[0].train))
@@ -172,7 +174,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         n_test=len(splits.test),
         n_folds=len(splits.folds),
         n_shards=n_shards,
-        notes=(*dataset.notes, *space_notes),
+        notes=(*dataset.notes, *space_notes, *suspicions),
     )
     return prepared, table, splits
 
@@ -220,6 +222,7 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
         "kinds": data.kinds,
         "split_columns": [column] if column else [],
     }
+    parts.check_size(data.source, data.params, base, data.max_size)
     wanted = data.out_of_core
     if wanted == "auto" and stored is not None:  # what memory is free now changes nothing in a study that goes on
         wanted = stored.n_shards > 1

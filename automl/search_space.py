@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from automl.components import STAGES, Catalogue, Hyperparameter
-from automl.documents import read_yaml, validate
+from automl.documents import read_yaml, validate, within
 from automl.errors import ConfigError, Problem, did_you_mean
 from automl.values import FULL, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task
 
@@ -479,11 +479,11 @@ def find(name: str, base: Path) -> Path:
         ConfigError: With the names that there are.
     """
     if name.endswith((".yaml", ".yml")):
-        return base / name
+        return within(base, name, "search_space")
     folders = [base, *base.resolve().parents[:2], Path.cwd()]
     candidates = [folder / "search_spaces" for folder in folders] + [bundled()]
     for folder in candidates:
-        if (path := folder / f"{name}.yaml").is_file():
+        if Path(name).name == name and (path := folder / f"{name}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in candidates for path in folder.glob("*.yaml")} | {"auto"})
     raise ConfigError(f"unknown search space `{name}`", where="search_space", remedy=did_you_mean(name, known))

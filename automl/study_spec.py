@@ -106,6 +106,7 @@ class DataSpec(_Strict):
     out_of_core: Literal["auto", True, False] = Field(
         "auto", description="Keep the table on disk and read it shard by shard; auto: when it does not fit into memory."
     )
+    max_size: Size = Field(20_000_000_000, description="Bytes of the table, unpacked, above which it is not read.")
 
 
 #: Below so many search rows, a fifth of them ranks trials by chance.
@@ -238,8 +239,11 @@ class StudySpec(_Strict):
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result; a study may go on with another budget."""
-        decisive = self.model_dump(mode="json", exclude={"name", "budget"})
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()
+
+    def decisive(self) -> dict[str, Any]:
+        """Returns what decides the result, in JSON's types."""
+        return self.model_dump(mode="json", exclude={"name": True, "budget": True, "data": {"max_size"}})
 
 
 def load(path: Path, overrides: Mapping[str, tuple[str, Any]] | None = None) -> StudySpec:
@@ -290,8 +294,7 @@ def same_study(stored: StudySpec, asked: StudySpec) -> None:
     """
     if stored.digest == asked.digest:
         return
-    old, new = (spec.model_dump(mode="json", exclude={"name", "budget"}) for spec in (stored, asked))
     raise ConfigError(
-        f"the study `{asked.name}` exists and differs: {'; '.join(differences(old, new))}",
+        f"the study `{asked.name}` exists and differs: {'; '.join(differences(stored.decisive(), asked.decisive()))}",
         remedy="Run it as another study with `--new-name`, or put the old values back to go on with it.",
     )

@@ -421,9 +421,8 @@ class Worker:
                 n_epochs=last.epoch + 1,
             )
         elif call.failure is not None:
-            if isinstance(
-                call.failure.error, StorageError
-            ):  # not the trial's fault, and the next one would not fare better
+            if isinstance(call.failure.error, StorageError):
+                # Not the trial's fault, and the next one would not fare better.
                 self._put_back(claim)
                 raise call.failure.error
             if call.failure.kind == "crash" and self._search.lose(claim):

@@ -237,10 +237,18 @@ def _notes_of_columns(rows: pd.DataFrame, schema: Schema, kinds: Mapping[str, Co
     if identifiers:
         notes.append(f"Left out, since they identify rows: {_listed(identifiers)}. Set their kind to use them.")
     for column in schema.columns:
-        if column.name in kinds or not types.is_string_dtype(rows[column.name]):
+        given = rows[column.name]
+        if column.kind is ColumnKind.NUMERIC and types.is_integer_dtype(given):
+            lost = column.n_unique - given.astype("float64").nunique()
+            if lost:
+                notes.append(
+                    f"`{column.name}`: {lost} of its {column.n_unique} whole numbers, beyond 2^53, are read as their "
+                    f"neighbours. If they are names, say so: `kinds: {{{column.name}: categorical}}`."
+                )
+        if column.name in kinds or not types.is_string_dtype(given):
             continue
         # A single `?` makes words of a whole column of numbers.
-        present = rows[column.name].dropna()
+        present = given.dropna()
         words = canonical(present, ColumnKind.NUMERIC).isna()
         if 0 < words.sum() <= 0.1 * len(present):
             notes.append(

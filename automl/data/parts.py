@@ -7,6 +7,7 @@ a file whose types are guessed is looked at whole first, and each part is read b
 
 from __future__ import annotations
 
+import gzip
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from automl.data import sources
-from automl.errors import AutomlError
+from automl.errors import AutomlError, DataError
 from automl.values import ColumnKind, Schema
 
 if TYPE_CHECKING:
@@ -90,6 +91,37 @@ def size(source: str, params: Mapping[str, Any], base: Path) -> int | None:
             plain = sum(VALUE_BYTES * of.num_rows * of.num_columns for of in files)  # stored, it may be compressed
             return int(max(stored, plain))
     return None
+
+
+def check_size(source: str, params: Mapping[str, Any], base: Path, most: int) -> None:
+    """Refuses a table whose files are larger than `most` bytes when they are unpacked, before it is read.
+
+    A few kilobytes of a compressed file can stand for any number of rows.
+
+    Raises:
+        DataError: With what would raise the cap.
+    """
+    n_bytes = size(source, params, base)
+    if n_bytes is None:
+        return
+    if str(params["path"]).lower().endswith(".gz"):
+        with sources.readable(source, params):
+            n_bytes = _unpacked(sources.existing(base, params["path"]), most)
+    if n_bytes > most:
+        raise DataError(
+            f"the table takes more than {most:,} bytes when it is unpacked",
+            where=sources.describe(source, params),
+            remedy="If that is right, allow it: `--max-size 200GB`, or `data.max_size` of a study.",
+        )
+
+
+def _unpacked(file: Path, most: int) -> int:
+    """Returns the bytes in a gzipped file, or some number above `most`."""
+    n_bytes = 0
+    with gzip.open(file) as opened:
+        while n_bytes <= most and (part := opened.read(2**20)):
+            n_bytes += len(part)
+    return n_bytes
 
 
 def n_columns(source: str, params: Mapping[str, Any], base: Path) -> int:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from automl.components import catalogue, register
+from automl.documents import within
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
 from automl.values import Choice
 
@@ -87,16 +88,19 @@ def readable(source: str, params: Mapping[str, Any]) -> Iterator[None]:
 
 
 def infer(path: Path) -> tuple[str, dict[str, str]]:
-    """Returns the source for a file or folder and its parameters, from the ending of its name.
+    """Returns the source for a file or folder that a person has typed, and its parameters, from its name's ending.
 
     Raises:
         DataError: The ending is not known.
     """
+    # A person who types a path may go anywhere.
+    inside = path.resolve().is_relative_to(Path.cwd().resolve())
+    typed = str(path if inside else path.expanduser().absolute())
     for ending, (source, params) in _ENDINGS.items():
         if path.name.lower().endswith(ending):
-            return source, {"path": str(path), **params}
+            return source, {"path": typed, **params}
     if path.is_dir():
-        return "parquet", {"path": str(path)}
+        return "parquet", {"path": typed}
     raise DataError(
         f"the ending `{path.suffix}` does not tell how to read it" if path.suffix else "its name has no ending",
         where=str(path),
@@ -215,6 +219,10 @@ def records(file: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(f"line {number} is no JSON: {error}", where=str(file)) from error
+            except RecursionError:
+                raise DataError(
+                    f"line {number} is nested too deep", where=str(file), remedy="Spread what is inside over columns."
+                ) from None
             if not isinstance(record, dict):
                 raise DataError(
                     f"line {number} holds no JSON object",
@@ -306,8 +314,15 @@ def check_params(source: str, params: Mapping[str, Any]) -> None:
 
 
 def existing(base: Path, path: str) -> Path:
-    """Returns the path from `base`; raises DataError where there is nothing, with the nearest names there."""
-    place = base / Path(path).expanduser()
+    """Returns the path from `base`; raises DataError where there is nothing, with the nearest names there.
+
+    Raises:
+        ConfigError: A relative path leads out of the folder, or a link in a folder that it names does.
+    """
+    place = within(base, path, "data.params.path")
+    if place.is_dir() and not Path(path).is_absolute():
+        for file in place.rglob("*"):
+            within(base, str(file.relative_to(base)), "data.params.path")
     if place.exists():
         return place
     if not place.parent.is_dir():
@@ -372,7 +387,8 @@ def _check_csv(file: Path, separator: str, encoding: str) -> None:
                     raise DataError(
                         f"line {rows.line_num} has {len(row)} values, and the header names {len(header)} columns",
                         where=where,
-                        remedy='Values that hold the separator must stand in quotes: "Bern, Switzerland".',
+                        remedy="Values that hold the separator must stand in quotes, which must be closed: "
+                        '"Bern, Switzerland".',
                     )
         except csv.Error as error:
             raise DataError(

@@ -13,51 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-
-def _write(text: str | bytes) -> Callable[[Path], None]:
-    content = text.encode() if isinstance(text, str) else text
-
-    def write(path: Path) -> None:
-        (path / "bad.csv").write_bytes(content)
-
-    return write
-
-
-ROWS = "\n".join(f"{i % 7},{i * 37 % 11},{'yes' if i % 3 else 'no'}" for i in range(40))
-
-TABLES = {
-    "missing": (lambda path: None, "y", ["bad.csv: there is no such file", "Did you mean `bat.csv`?"]),
-    "a-folder": (lambda path: (path / "bad.csv").mkdir(), "y", ["bad.csv: this is a folder"]),
-    "empty": (_write(""), "y", ["bad.csv: the file is empty"]),
-    "header-only": (_write("a,b,y\n"), "y", ["the file has a header and no rows"]),
-    "ragged": (_write(f"a,b,y\n{ROWS}\n1,2\n"), "y", ["line 42 has 2 values, and the header names 3 columns"]),
-    "not-text": (_write(b"a,b,y\n\xff\xfe\x00\n" * 20), "y", ["bad.csv: "]),
-    "semicolons": (_write(f"a;b;y\n{ROWS.replace(',', ';')}"), "y", ["there is one column only", "separator"]),
-    "twice": (_write(f"a,a,y\n{ROWS}"), "y", ["several columns have the same name: `a`. Give each its own name."]),
-    "target-misspelt": (_write(f"a,b,outcome\n{ROWS}"), "outcone", ["no column `outcone`", "Did you mean `outcome`?"]),
-    "target-missing": (_write(f"a,b,y\n{ROWS}"), "zzz", ["no column `zzz` to predict. Known: `a`, `b`, `y`"]),
-    "one-class": (_write("a,b,y\n" + "1,2,yes\n3,4,yes\n" * 20), "y", ["`y`: every value is `yes`", "two classes"]),
-    "few-rows": (_write("a,b,y\n1,2,yes\n3,4,no\n"), "y", ["the table has 2 rows. At least 10 are needed."]),
-    "only-target": (_write("y\n" + "yes\nno\n" * 20), "y", ["no column is left to predict from"]),
-    "infinite-target": (
-        _write("a,y\n" + "\n".join(f"{i % 5},{i + 0.5 if i else 'inf'}" for i in range(40))),
-        "y",
-        ["`y`: 1 of the values are infinite. Correct or drop these rows."],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", TABLES)
-def test_tables(place: Any, case: str) -> None:
-    write, target, sentences = TABLES[case]
-    (place.path / "bat.csv").write_text("a\n1\n")
-    write(place.path)
-    ended = place.quick("check", "--data", "bad.csv", "--target", target, code=2)
-    assert ended.out == ""
-    for sentence in sentences:
-        assert sentence in ended.err
-
-
 STUDIES = {
     "unknown-key": ({"serch_space": "x"}, ["small.yaml: serch_space: unknown key", "Did you mean `search_space`?"]),
     "budget": ({"budget": {"trials": -1}}, ["small.yaml: budget.trials: found `-1`; allowed: at least 1."]),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OBSERVED = ROOT / ".pytest_cache/v/faults/observed"
+OBSERVED = ROOT / ".pytest_cache/v/faults"
 
 PROMISE = """# Reliability
 
@@ -15,21 +15,40 @@ are workers are repeated, from their last checkpoint; every trial ends as comple
 converges to what happened.*
 
 Each row was observed by a test that injects the fault for real: signals to real processes, a TCP proxy between the
-study and a real MLflow server, a real PostgreSQL that is restarted, a file system that is full. `make test-faults` runs
-them and writes this table.
-
-| fault | what was seen | test |
-|---|---|---|
+study and a real MLflow server, a real PostgreSQL that is restarted, a file system that is full, real files. `make
+test-faults` runs them and writes this page.
 """
 
 
+#: The tests, in the order in which a person asks.
+PARTS = {
+    "Faults": [
+        *("test_launcher", "test_trials", "test_random_kills", "test_tracking", "test_disk", "test_promotion"),
+        "test_doctor",
+    ],
+    "Tables": ["test_tables"],
+    "Files and other people": ["test_hostile"],
+}  # fmt: skip
+
+
 def main() -> None:
-    rows = []
-    for key, outcome in json.loads(OBSERVED.read_text()).items():
-        node, fault = key.split("|", 1)
-        file, _, test = node.partition("::")
-        rows.append((file, test, f"| {fault} | {outcome} | `{Path(file).stem}::{test.partition('[')[0]}` |"))
-    (ROOT / "docs/reliability.md").write_text(PROMISE + "\n".join(row for *_, row in sorted(rows)) + "\n")
+    rows = [json.loads(path.read_text()) for path in OBSERVED.iterdir()]
+    text = PROMISE
+    for part, modules in PARTS.items():
+        text += f"\n## {part}\n\n| what | what was seen | test |\n|---|---|---|\n"
+        found = sorted((modules.index(_module(row)), row["fault"], row) for row in rows if _module(row) in modules)
+        for _, fault, row in found:
+            test = row["test"].partition("::")[2].partition("[")[0]
+            text += f"| {_cell(fault)} | {_cell(row['outcome'])} | `{_module(row)}::{test}` |\n"
+    (ROOT / "docs/reliability.md").write_text(text)
+
+
+def _module(row: dict[str, str]) -> str:
+    return Path(row["test"].partition("::")[0]).stem
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

