@@ -155,8 +155,9 @@ def within(base: Path, path: str, where: str) -> Path:
     """
     if "\0" in path:
         raise ConfigError("a path cannot hold a NUL", where=where)
-    place = base / Path(path).expanduser()
-    if place.is_relative_to(base) and not place.resolve().is_relative_to(base.resolve()):
+    given = Path(path).expanduser()
+    place = base / given
+    if not given.is_absolute() and not place.resolve().is_relative_to(base.resolve()):
         raise ConfigError(
             f"`{path}` leads out of the folder {base}",
             where=where,

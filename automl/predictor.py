@@ -153,12 +153,23 @@ class Predictor:
         """Returns the model in a folder, after its manifest has been checked.
 
         Raises:
-            RefusedError: A file was changed, added or removed, or is of a kind that is not loaded.
+            RefusedError: A file was changed, added or removed, cannot be read, or is of a kind that is not loaded.
         """
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError
 
         manifest.verify(folder)
         plugins.load()
+        try:
+            return cls._load(folder)
+        except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            # Whoever writes a manifest that fits can put anything into the files.
+            what = f"the model cannot be read: {type(error).__name__}: {error}"
+            raise RefusedError(what, where=str(folder)) from error
+
+    @classmethod
+    def _load(cls, folder: Path) -> Predictor:
+        from safetensors.torch import load_file
+
         schema = Schema.from_json(_read(folder / "schema.json"))
         architecture = _read(folder / "architecture.json")
         if architecture.get("format") not in READABLE:

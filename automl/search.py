@@ -252,9 +252,15 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(_JournalFile(str(folder.journal)))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot be read: {error}", where=str(folder.journal)) from error
+        storage = optuna.storages.JournalStorage(_JournalFile(str(folder.journal)))
+        storage.get_all_studies()  # to read it now
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StorageError(
+            f"cannot be read: {error}",
+            where=str(folder.journal),
+            remedy="It is damaged: put a copy of the study's folder back, or begin anew with `--new-name`.",
+        ) from error
+    return storage
 
 
 def _clear_up(journal: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from automl.documents import MAX_BYTES, differences, parse_yaml, read_yaml, validate
+from automl.documents import MAX_BYTES, differences, parse_yaml, read_yaml, validate, within
 from automl.errors import ConfigError
 
 
@@ -237,3 +237,17 @@ def test_a_valid_document_becomes_the_model() -> None:
 )
 def test_differences_are_told_with_their_paths(old: Any, new: Any, told: list[str]) -> None:
     assert list(differences(old, new, "" if isinstance(old, dict) else "list")) == told
+
+
+def test_a_path_stays_in_the_documents_folder(tmp_path: Path) -> None:
+    base = tmp_path / "study"
+    (base / "data").mkdir(parents=True)
+    (tmp_path / "secret").write_text("")
+    (base / "link").symlink_to(tmp_path / "secret")
+    (base / "loop").symlink_to(base / "data")
+    for path in ("x.csv", "data/x.csv", "data/../x.csv", "loop/x.csv"):
+        assert within(base, path, "here") == base / path
+    assert within(base, str(tmp_path / "secret"), "here") == tmp_path / "secret"  # in full, for everyone to see
+    for path in ("../secret", "data/../../secret", "link", "nul\0"):
+        with pytest.raises(ConfigError, match=r"^here: "):
+            within(base, path, "here")

@@ -301,6 +301,18 @@ def test_half_a_line_that_a_crash_has_left_is_taken_away(opened: Callable[..., S
     assert len(opened().results()) == 2
 
 
+def test_a_journal_that_is_damaged_in_its_middle_is_told(opened: Callable[..., Search]) -> None:
+    begun(opened())
+    journal = opened.made.folder.journal  # type: ignore[attr-defined]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], lines[2][:9], *lines[3:]]))
+    for look_at_it in (opened, lambda: look(opened.made.folder, "boring-binary")):  # type: ignore[attr-defined]
+        with pytest.raises(
+            StorageError, match=r"journal.log: cannot be read: .* put a copy of the study's folder back"
+        ):
+            look_at_it()
+
+
 def test_the_lock_of_a_writer_that_was_killed_holds_nobody_up(opened: Callable[..., Search]) -> None:
     search = opened()
     begun(search)

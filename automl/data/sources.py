@@ -95,7 +95,7 @@ def infer(path: Path) -> tuple[str, dict[str, str]]:
     """
     # A person who types a path may go anywhere.
     inside = path.resolve().is_relative_to(Path.cwd().resolve())
-    typed = str(path if inside else path.expanduser().absolute())
+    typed = str(path if inside else path.expanduser().resolve())
     for ending, (source, params) in _ENDINGS.items():
         if path.name.lower().endswith(ending):
             return source, {"path": typed, **params}

@@ -6,10 +6,14 @@ import importlib.util
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from automl.errors import ConfigError, RefusedError, TrackingError
 from automl.tracking.tracker import sqlite_path
@@ -17,6 +21,8 @@ from automl.tracking.tracker import sqlite_path
 #: The variable in which MLflow takes the first password of its user `admin`.
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105  the variable's name
 SHORTEST_PASSWORD = 12
+#: The variable with the names that MLflow answers to, against pages of others that rebind theirs to this machine.
+ALLOWED_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
 
 
 def serve_ui(tracking_uri: str, port: int, host: str = "127.0.0.1") -> int:
@@ -48,13 +54,38 @@ def serve_ui(tracking_uri: str, port: int, host: str = "127.0.0.1") -> int:
     ]  # fmt: skip
     # No jobs and no telemetry: nobody asked for them, and each is a way in.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # By default MLflow answers to any name that begins like a private address, such as `10.example.org`.
+    variables |= {ALLOWED_HOSTS: os.environ.get(ALLOWED_HOSTS, ",".join(_names(host, port)))}
     if asks:
         variables |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
     print(f"http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
+    server = subprocess.Popen(command, env={**os.environ, **variables})
+    signal.signal(signal.SIGTERM, lambda *_: _end(server))
     try:
-        return subprocess.call(command, env={**os.environ, **variables})
+        return server.wait()
     except KeyboardInterrupt:
+        _end(server)
         return 0
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ends MLflow's server and the processes that it has started, which would go on without it."""
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(server.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+    server.terminate()
+    server.wait()
+
+
+def _names(host: str, port: int) -> list[str]:
+    """Returns the names by which browsers may ask for the pages, with and without the port."""
+    names = {"localhost", "127.0.0.1", "[::1]"}
+    if not _is_loopback(host):
+        addresses = [each.address.partition("%")[0] for of in psutil.net_if_addrs().values() for each in of]
+        names |= {socket.gethostname(), socket.getfqdn(), host}
+        names |= {f"[{address}]" if ":" in address else address for address in addresses}
+    return sorted(names | {f"{name}:{port}" for name in names})
 
 
 def _is_loopback(host: str) -> bool:
