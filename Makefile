@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast test-faults check quality bench-quality rivals bench schemas clean
+.PHONY: setup demo test test-fast test-faults audit check quality bench-quality rivals bench schemas clean
 
 setup: .venv/.ready
 
@@ -15,17 +15,26 @@ setup: .venv/.ready
 demo: setup  ## A real study on real data, in about two minutes on two cores.
 	$(BIN)/automl run experiments/loan_grades.yaml
 
+# Whole studies use every core; what they come to depends on the time that they have.
+WHOLE := tests/e2e tests/test_experiments.py tests/test_benchmarks.py
+
 test: setup test-fast  ## Everything; the slow tier starts servers, a browser and whole studies.
-	$(BIN)/python -m pytest -q -m 'slow and not faults'
+	$(BIN)/python -m pytest -q -m 'slow and not faults' -n 2 --dist worksteal $(WHOLE:%=--ignore %) --durations 10
+	$(BIN)/python -m pytest -q -m slow $(WHOLE) --durations 10
 	$(MAKE) test-faults
 
 test-faults: setup  ## Kills, fills disks, cuts connections; writes docs/reliability.md. FAULTS_KILLS=200 for many kills.
 	rm -rf .pytest_cache/v/faults
-	$(BIN)/python -m pytest -q tests/faults -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q tests/faults -n 2 --dist worksteal --durations 10
 	$(BIN)/python tests/faults/table.py
 
 test-fast: setup
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal --durations 10
+
+audit: setup  ## Known vulnerabilities of the pinned packages, as far as the network tells.
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 check: setup  ## Format, lint, layers and types.
 	$(BIN)/ruff format --check .
