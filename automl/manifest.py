@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from automl.documents import read_yaml
-from automl.errors import AutomlError, Problem, RefusedError
+from automl.errors import Problem, RefusedError
 
 NAME = "manifest.json"
 VERSION = 1
@@ -17,12 +16,6 @@ VERSION = 1
 #: Not part of the model: the manifest itself, and a note that MLflow drops into a folder that it loads by
 #: `models:/...` (into the store's own copy where the store is a local folder). Neither is read when a model is loaded.
 _OUTSIDE = frozenset({NAME, "registered_model_meta"})
-
-#: What a model folder may hold beside MLflow's `MLmodel`: nothing that is run or unpickled by whoever opens it.
-_KINDS = frozenset({".json", ".yaml", ".txt", ".safetensors", ".skops"})
-#: How MLflow may load it: the module that it imports, and nothing that would bring code along.
-LOADER = "automl.predictor"
-_FLAVOR_KEYS = frozenset({"env", "loader_module", "python_version"})
 
 
 def write(folder: Path) -> str:
@@ -43,7 +36,7 @@ def verify(folder: Path) -> str:
     """Returns the digest of the manifest, after checking that the folder is what the manifest says.
 
     Raises:
-        RefusedError: Names every changed, missing, added and foreign file at once.
+        RefusedError: Names every changed, missing and added file at once.
     """
     raw, expected = _read(folder)
     found, problems = _scan(folder)
@@ -54,32 +47,10 @@ def verify(folder: Path) -> str:
             problems.append(Problem("the file was added", where=str(folder / path)))
         elif found[path] != expected[path]:
             problems.append(Problem("the file was changed", where=str(folder / path)))
-    problems += _foreign(folder, found)
     if problems:
         problems.append(Problem("the model is not the one that was saved", str(folder), "Fetch or train it again."))
         raise RefusedError(problems)
     return hashlib.sha256(raw).hexdigest()
-
-
-def _foreign(folder: Path, names: Iterable[str]) -> Iterator[Problem]:
-    """Yields a problem for everything that is no part of a model of ours, whatever the manifest says of it."""
-    for name in sorted(names):
-        if name != "MLmodel" and PurePosixPath(name).suffix not in _KINDS:
-            yield Problem("a model of ours holds no such file", where=str(folder / name))
-    if "MLmodel" not in names:
-        return
-    where = str(folder / "MLmodel")
-    try:
-        flavors = read_yaml(folder / "MLmodel")["flavors"]
-        loaders = {str(config.get("loader_module", LOADER)) for config in flavors.values()}
-        keys = {key for config in flavors.values() for key in config}
-    except (AutomlError, AttributeError, KeyError, TypeError) as error:
-        yield Problem(f"cannot be read: {error}", where=where)
-        return
-    for loader in sorted(loaders - {LOADER}):
-        yield Problem(f"names `{loader}` to load it, which is not ours", where=where)
-    for name in sorted(({*flavors} - {"python_function"}) | (keys - _FLAVOR_KEYS)):
-        yield Problem(f"names `{name}`, by which code could come along", where=where)
 
 
 def _read(folder: Path) -> tuple[bytes, dict[str, str]]:

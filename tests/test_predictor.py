@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from automl import manifest
 from automl.data import storage
 from automl.errors import DataError, RefusedError
 from automl.predictor import Predictor, combine
@@ -189,3 +190,23 @@ def test_a_folder_of_the_first_format_is_read(folder: Path, rows: pd.DataFrame) 
     (folder / "architecture.json").write_text(json.dumps(first))
     manifest.write(folder)
     np.testing.assert_array_equal(Predictor.load(folder).predictions(rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("code.py", "", "code.py: a model of ours holds no such file"),
+        ("preprocessing/x.pkl", "", "x.pkl: a model of ours holds no such file"),
+        ("MLmodel", "flavors: {python_function: {loader_module: evil}}", "names `evil` to load it"),
+        ("MLmodel", "flavors: {python_function: {code: code}}", "names `code`, by which code could come along"),
+        ("MLmodel", "flavors: {sklearn: {pickled_model: m.txt}}", "names `sklearn`, by which code could come along"),
+        ("MLmodel", "flavors: [1]", "MLmodel: cannot be read"),
+        ("MLmodel", "!!python/name:os.system", "MLmodel: cannot be read"),
+    ],
+)
+def test_what_is_not_ours_is_refused_whatever_the_manifest_says(folder: Path, name: str, text: str, told: str) -> None:
+    (folder / name).write_text(text)
+    manifest.write(folder)
+    with pytest.raises(RefusedError) as caught:
+        Predictor.load(folder)
+    assert told in str(caught.value)
