@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time as time_
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl.errors import AutomlError, ConfigError, Problem, StorageError, disk_full
+from automl.redaction import redact
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -456,7 +458,12 @@ def doctor(
     running = [name for name, folder in folders.items() if folder.is_locked()]
     tracker = MlflowTracker(_tracking_uri(tracking_uri))
     look = doctor_.repair if repair else doctor_.examine
-    found = {name: look(folder, tracker) for name, folder in folders.items() if name not in running}
+    found: dict[str, list[str]] = {}
+    for name in [name for name in names if name not in running]:
+        try:
+            found[name] = look(folders[name], tracker)
+        except StorageError as error:  # of one study, and the others are looked at all the same
+            found[name] = [str(problem) for problem in error.problems]
     machine = doctor_.environment()
     if as_json:
         report.print_json({"schema_version": 1, "environment": machine, "running": running, "studies": found})
@@ -500,8 +507,9 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         told = disk_full(error) or error
-        if not isinstance(told, AutomlError):
-            raise
+        if not isinstance(told, AutomlError):  # a bug, ours or a plug-in's
+            print(redact(traceback.format_exc()), end="", file=sys.stderr)
+            sys.exit(1)
         for problem in told.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(told.exit_code)

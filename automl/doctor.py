@@ -16,7 +16,7 @@ from typing import Any
 
 from automl import memory
 from automl.recorder import Recorder
-from automl.search import Search, look_into
+from automl.search import Search, clear_up, look_into
 from automl.study import load_spec, update_result
 from automl.study_folder import Prepared, StudyFolder, read_json, state_folder
 from automl.tracking.spool import Mirror, Spool
@@ -52,6 +52,7 @@ def repair(folder: StudyFolder, tracker: Tracker) -> list[str]:
         StorageError, TrackingError: As `examine`.
     """
     with folder.lock():
+        clear_up(folder.journal)
         search = look_into(folder, load_spec(folder).name)
         if search is not None:
             spool = Spool(folder.spool)

@@ -151,18 +151,24 @@ def within(base: Path, path: str, where: str) -> Path:
     full path is there for everyone to see.
 
     Raises:
-        ConfigError: It leads out of the folder.
+        ConfigError: It, or something in a folder that it names, leads out of the folder.
     """
     if "\0" in path:
         raise ConfigError("a path cannot hold a NUL", where=where)
-    given = Path(path).expanduser()
-    place = base / given
-    if not given.is_absolute() and not place.resolve().is_relative_to(base.resolve()):
-        raise ConfigError(
-            f"`{path}` leads out of the folder {base}",
-            where=where,
-            remedy=f"Move it there, or name it by its full path: {place.resolve()}",
-        )
+    try:
+        given = Path(path).expanduser()
+        place = base / given
+        if given.is_absolute():
+            return place
+        for file in [place, *(place.rglob("*") if place.is_dir() else ())]:
+            if not file.resolve().is_relative_to(base.resolve()):
+                raise ConfigError(
+                    f"`{file.relative_to(base)}` leads out of the folder {base}",
+                    where=where,
+                    remedy=f"Move it there, or name it by its full path: {file.resolve()}",
+                )
+    except RuntimeError as error:  # a link to itself, or the home of nobody
+        raise ConfigError(f"`{path}` leads nowhere: {error}", where=where) from None
     return place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from automl.isolation import Caller
@@ -33,6 +34,8 @@ def trial(caller: Caller, task: TrialTask, plugin_modules: tuple[str, ...]) -> S
     from automl.trial import run_trial
 
     plugins.import_modules(plugin_modules)
+    # Whoever ends a whole process group, as batch systems do, means the launcher, which gives trials a time of grace.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def report(epoch: EpochReport) -> bool:
         caller.send(epoch)

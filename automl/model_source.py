@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from automl import manifest, study_folder
+from automl import manifest, model_folder, study_folder
 from automl.errors import ConfigError, did_you_mean
 from automl.tracking.mlflow_tracker import MlflowTracker
 from automl.tracking.tracker import RejectedError, sqlite_path
@@ -69,5 +69,5 @@ def copy_model(folder: Path, to: Path) -> None:
         raise ConfigError(f"`{to}` exists", where="--output", remedy="Name a folder that does not exist yet.")
     if not to.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder `{to.parent}`", where="--output", remedy="Make it first.")
-    manifest.verify(folder)
+    model_folder.verify(folder)
     shutil.copytree(folder, to)

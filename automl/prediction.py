@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from automl import manifest
+from automl import manifest, model_folder
 from automl.data import parts, sources
 from automl.data.dataset import Conforming
 from automl.errors import ConfigError, ResourceError
@@ -80,7 +80,7 @@ def prove(folder: Path) -> dict[str, Any]:
     Raises:
         RefusedError: It is not what its manifest says, or holds what is not loaded.
     """
-    digest = manifest.verify(folder)
+    digest = model_folder.verify(folder)
     predictor = Predictor.load(folder)
     predictor.predict(pd.DataFrame([predictor.schema.example()]))
     files = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["files"]

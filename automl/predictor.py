@@ -9,20 +9,19 @@ MLflow needs to load and serve it. It holds no training row.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from automl import manifest, metrics, plugins
+from automl import manifest, metrics, model_folder, plugins
 from automl.calibration import Calibration
 from automl.components import catalogue
 from automl.data.dataset import conform
-from automl.errors import Problem, RefusedError
+from automl.errors import RefusedError
 from automl.losses import forward
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.reference_model import ReferenceModel
@@ -37,14 +36,6 @@ FORMAT = 2
 READABLE = (1, FORMAT)
 #: Rows that are transformed and predicted at once, so that memory does not grow with the table.
 CHUNK_ROWS = 65_536
-
-#: What a model folder may hold besides: nothing that is run or unpickled by whoever opens it.
-_KINDS = frozenset({".json", ".yaml", ".txt", ".safetensors", ".skops"})
-#: Files without an ending: MLflow's description, and a note that it drops into a folder that it loads by `models:/...`.
-_NAMES = frozenset({"MLmodel", "registered_model_meta"})
-#: How MLflow may load it: the module that it imports, and nothing that would bring code along.
-LOADER = "automl.predictor"
-_FLAVOR_KEYS = frozenset({"env", "loader_module", "python_version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +157,11 @@ class Predictor:
         """
         from safetensors import SafetensorError
 
-        manifest.verify(folder)
-        if problems := list(_foreign(folder)):
-            raise RefusedError(problems)
+        model_folder.verify(folder)
         plugins.load()
         try:
             return cls._load(folder)
-        except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             # Whoever writes a manifest that fits can put anything into the files.
             what = f"the model cannot be read: {type(error).__name__}: {error}"
             raise RefusedError(what, where=str(folder)) from error
@@ -244,28 +233,6 @@ def _describe(member: Member | ReferenceMember) -> dict[str, Any]:
 
 def _fitted_path(folder: Path, number: int, *, is_reference: bool) -> Path:
     return folder / ("references" if is_reference else "preprocessing") / f"{number}.skops"
-
-
-def _foreign(folder: Path) -> Iterator[Problem]:
-    """Yields a problem for everything that is no part of a model of ours, whatever the manifest says of it."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in _NAMES and path.suffix not in _KINDS:
-            yield Problem("a model of ours holds no such file", where=str(path))
-    mlmodel = folder / "MLmodel"
-    if not mlmodel.is_file():  # the model of a trial
-        return
-    where = str(mlmodel)
-    try:
-        flavors = yaml.safe_load(mlmodel.read_text(encoding="utf-8"))["flavors"]
-        loaders = {str(config.get("loader_module", LOADER)) for config in flavors.values()}
-        keys = {key for config in flavors.values() for key in config}
-    except (yaml.YAMLError, OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-        yield Problem(f"cannot be read: {error}", where=where)
-        return
-    for loader in sorted(loaders - {LOADER}):
-        yield Problem(f"names `{loader}` to load it, which is not ours", where=where)
-    for name in sorted(({*flavors} - {"python_function"}) | (keys - _FLAVOR_KEYS)):
-        yield Problem(f"names `{name}`, by which code could come along", where=where)
 
 
 class _PythonFunction:

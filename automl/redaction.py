@@ -6,10 +6,13 @@ import os
 import re
 
 #: Names of environment variables whose values are secrets.
-_SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL|_PWD$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL|_PWD$", re.IGNORECASE
+)
 #: Shorter values are words that stand elsewhere for themselves.
 _SHORTEST = 8
-_IN_ADDRESS = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+_IN_ADDRESS = re.compile(r"(://[^:/@\s]*:)(?!\d+/)([^@\s]+)@")  # SQLAlchemy takes a `/` in a password
+_IN_QUERY = re.compile(r"([?&;](?:password|passwd|pwd|token|secret|api_?key)=)([^&;\s]+)", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -19,11 +22,12 @@ def redact(text: str) -> str:
     """
     for value in secrets():
         text = text.replace(value, "***")
-    return _IN_ADDRESS.sub(r"\1:***@", text)
+    return _IN_QUERY.sub(r"\1***", _IN_ADDRESS.sub(r"\1***@", text))
 
 
 def secrets() -> list[str]:
     """Returns the values of environment variables that must not be shown, the longest first."""
     found = {value for name, value in os.environ.items() if _SECRET.search(name)}
-    found |= {match[1] for value in os.environ.values() for match in re.finditer(r"://[^:/@\s]*:([^@/\s]*)@", value)}
+    for value in os.environ.values():
+        found |= {match[2] for pattern in (_IN_ADDRESS, _IN_QUERY) for match in pattern.finditer(value)}
     return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)

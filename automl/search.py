@@ -6,6 +6,7 @@ lease of whoever works on it, and its result; so everything can be read with Opt
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -30,6 +31,7 @@ from automl.values import Configuration, EpochReport, Reason, Scalar, TrainerSet
 CONFIGURATION = "automl:configuration"
 LEASE = "automl:lease"
 LOSSES = "automl:losses"
+PROGRESS = "automl:progress"
 RESULT = "automl:result"
 SECONDS = "automl:seconds"
 START = "automl:start"
@@ -42,6 +44,9 @@ MAX_LOSSES = 2
 
 #: Seconds that a lease lasts; it is renewed at a third of that.
 LEASE_S = 60.0
+
+#: Seconds by which the start of one process may be told differently, when the clock was set meanwhile.
+CLOCK_S = 2.0
 
 _OPTUNA_STATE = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -111,18 +116,26 @@ class Search:
 
     def report(self, claim: Claim, epoch: EpochReport) -> bool:
         """Records an epoch and returns whether the trial should be pruned. Later folds are not compared."""
-        if epoch.fold > 0 or epoch.step <= claim.last_step:
+        if epoch.fold > 0:
+            claim.trial.set_user_attr(PROGRESS, [epoch.fold, epoch.step])
+            return False
+        if epoch.step <= claim.last_step:
             return False
         claim.trial.report(epoch.value, epoch.step)
         pruned = claim.trial.should_prune()  # asked in any case: some pruners note the trial's rank as they answer
         return pruned and START not in claim.trial.user_attrs
 
     def renew(self, claims: list[Claim]) -> None:
-        """Renews the leases on the trials that this process works on, when it is time."""
+        """Renews the leases on the trials that this process works on, when it is time.
+
+        Raises:
+            StorageError: As `tell`.
+        """
         if time.monotonic() - self._renewed > LEASE_S / 3:
             self._renewed = time.monotonic()
             self.add_seconds(self._renewed - self._began)
             for claim in claims:
+                self._check_lease(claim)
                 claim.trial.set_user_attr(LEASE, _lease())
 
     def tell(self, claim: Claim, result: TrialResult) -> None:
@@ -131,26 +144,26 @@ class Search:
         Raises:
             StorageError: It was taken for lost in the meantime, and another worker has it.
         """
-        held = claim.trial.user_attrs[LEASE]
-        if {**held, "expires": 0.0} != {**_lease(), "expires": 0.0}:
-            raise StorageError(f"trial {claim.number} was taken over by process {held['pid']} on {held['host']}")
+        self._check_lease(claim)
         claim.trial.set_user_attr(RESULT, _result_to_json(result))
-        value = result.value if result.state is TrialState.COMPLETE else None
-        self._study.tell(claim.trial, value, state=_OPTUNA_STATE[result.state])
+        self._end(claim.trial, result)
 
-    def take_back_lost(self) -> tuple[list[int], list[TrialResult]]:
+    def take_back_lost(self) -> list[TrialResult]:
         """Lets trials wait whose worker is gone.
 
         Returns:
-            The numbers of those that had begun and will be gone on with, and the ends of those that died too often.
+            The ends of those that had ended but for the last word, and of those that died too often.
         """
-        waiting, ended = [], []
+        ended = []
         for trial in self._orphans():
-            if CONFIGURATION not in trial.user_attrs:
+            held = optuna.Trial(self._study, trial._trial_id)
+            if RESULT in trial.user_attrs:
+                result = _result(trial)
+                self._end(held, result)
+                ended.append(result)
+            elif CONFIGURATION not in trial.user_attrs:
                 self._study._storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
-            elif self._lose(trial):
-                waiting.append(trial.number)
-            else:
+            elif not self._lose(trial):
                 lost = TrialResult(
                     trial.number,
                     TrialState.FAILED,
@@ -158,11 +171,10 @@ class Search:
                     reason=Reason.LOST,
                     message=f"its worker died {MAX_LOSSES} times before it ended",
                 )
-                held = optuna.Trial(self._study, trial._trial_id)
                 held.set_user_attr(RESULT, _result_to_json(lost))
-                self._study.tell(held, state=OptunaState.FAIL)
+                self._end(held, lost)
                 ended.append(lost)
-        return waiting, ended
+        return ended
 
     def orphans(self) -> list[int]:
         """Returns the numbers of trials whose worker is gone."""
@@ -178,18 +190,28 @@ class Search:
         ended = self._study.get_trials(deepcopy=False, states=tuple(_OPTUNA_STATE.values()))
         return tuple(_result(trial) for trial in ended)
 
+    def _end(self, trial: optuna.Trial, result: TrialResult) -> None:
+        value = result.value if result.state is TrialState.COMPLETE else None
+        self._study.tell(trial, value, state=_OPTUNA_STATE[result.state])
+
+    def _check_lease(self, claim: Claim) -> None:
+        """Raises StorageError for a trial that another worker has taken over; asked of the storage, which knows."""
+        held = self._study._storage.get_trial(claim.trial._trial_id).user_attrs[LEASE]
+        if {**held, "expires": 0.0} != {**_lease(), "expires": 0.0}:
+            raise StorageError(f"trial {claim.number} was taken over by process {held['pid']} on {held['host']}")
+
     def _orphans(self) -> list[optuna.trial.FrozenTrial]:
         running = self._study.get_trials(deepcopy=False, states=[OptunaState.RUNNING])
         return [trial for trial in running if not _is_held(trial.user_attrs.get(LEASE))]
 
     def _lose(self, trial: optuna.trial.FrozenTrial) -> bool:
-        step = -1 if trial.last_step is None else trial.last_step
-        before = trial.user_attrs.get(LOSSES, {"n": 0, "step": -1})
-        n = 1 if step > before["step"] else before["n"] + 1
+        fold, step = trial.user_attrs.get(PROGRESS, (0, -1 if trial.last_step is None else trial.last_step))
+        before = trial.user_attrs.get(LOSSES, {"n": 0, "fold": 0, "step": -1})
+        n = 1 if (fold, step) > (before["fold"], before["step"]) else before["n"] + 1
         storage = self._study._storage
-        storage.set_trial_user_attr(trial._trial_id, LOSSES, {"n": n, "step": step})
-        if n < MAX_LOSSES:
+        if n < MAX_LOSSES:  # first: a death between these two lines is not counted twice
             storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
+        storage.set_trial_user_attr(trial._trial_id, LOSSES, {"n": n, "fold": fold, "step": step})
         return n < MAX_LOSSES
 
 
@@ -199,7 +221,7 @@ def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Sea
     Raises:
         StorageError: The journal cannot be read or written.
     """
-    _clear_up(folder.journal)
+    clear_up(folder.journal)
     study = optuna.create_study(
         study_name=spec.name,
         storage=_storage(folder),
@@ -263,10 +285,11 @@ def _storage(folder: StudyFolder) -> optuna.storages.JournalStorage:
     return storage
 
 
-def _clear_up(journal: Path) -> None:
+def clear_up(journal: Path) -> None:
     """Takes away what a crash has left of a line that was being written, and Optuna's lock, which outlives its owner.
 
-    Optuna itself would wait for that lock for half a minute. Nobody has it: the caller holds the study.
+    Optuna itself would wait for that lock for half a minute, and would write the next line onto the half one. The
+    caller holds the study, so nobody else has the lock, or is writing.
     """
     journal.with_name(journal.name + LOCK_FILE_SUFFIX).unlink(missing_ok=True)
     if journal.is_file():
@@ -297,12 +320,13 @@ def _last_step(trial: optuna.Trial) -> int:
 
 
 def _lease() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "expires": time.time() + LEASE_S,
-    }
+    return {**_me(os.getpid()), "expires": time.time() + LEASE_S}
+
+
+@functools.cache
+def _me(pid: int) -> dict[str, Any]:
+    """Returns what names this process; asked once, since the clock by which its start is told may be set."""
+    return {"host": socket.gethostname(), "pid": pid, "process_started": psutil.Process(pid).create_time()}
 
 
 def _is_held(lease: Mapping[str, Any] | None) -> bool:
@@ -311,7 +335,8 @@ def _is_held(lease: Mapping[str, Any] | None) -> bool:
         return False
     if lease["host"] == socket.gethostname():
         try:
-            return bool(psutil.Process(lease["pid"]).create_time() == lease["process_started"])
+            started = psutil.Process(lease["pid"]).create_time()
+            return bool(abs(started - lease["process_started"]) < CLOCK_S)
         except psutil.Error:
             return False
     return bool(lease["expires"] > time.time())
@@ -333,7 +358,7 @@ def _result_to_json(result: TrialResult) -> dict[str, Any]:
 
 def _result(trial: optuna.trial.FrozenTrial) -> TrialResult:
     document = trial.user_attrs.get(RESULT)
-    if document is None:  # the worker died between the two writes that end a trial, or never sampled it
+    if document is None:  # ended by something else than this program
         document = {"state": "failed", "reason": Reason.LOST.value, "message": "its worker died as it ended"}
     stored = trial.user_attrs.get(CONFIGURATION)
     return TrialResult(

@@ -484,7 +484,7 @@ def find(name: str, base: Path) -> Path:
     candidates = [folder / "search_spaces" for folder in folders] + [bundled()]
     for folder in candidates:
         if Path(name).name == name and (path := folder / f"{name}.yaml").is_file():
-            return path
+            return within(base, f"search_spaces/{name}.yaml", "search_space") if folder.parent == base else path
     known = sorted({path.stem for folder in candidates for path in folder.glob("*.yaml")} | {"auto"})
     raise ConfigError(f"unknown search space `{name}`", where="search_space", remedy=did_you_mean(name, known))
 

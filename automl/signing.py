@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from automl import manifest
+from automl import manifest, model_folder
 from automl.errors import ConfigError, RefusedError
 
 #: The variable with the passphrase of an encrypted private key.
@@ -31,7 +31,7 @@ def sign(folder: Path, key: Path, output: Path) -> str:
     """
     if output.exists():
         raise ConfigError(f"`{output}` exists", where="--output", remedy="Name a file that does not exist yet.")
-    digest = manifest.verify(folder)
+    digest = model_folder.verify(folder)
     passphrase = os.environ.get(PASSPHRASE)
     private = _load(
         key,

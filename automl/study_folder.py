@@ -16,6 +16,8 @@ from automl.errors import ConfigError, StorageError, did_you_mean
 from automl.search_space import SearchSpace
 from automl.values import Direction, Scalar, Schema
 
+#: In the folder of a trial.
+CHECKPOINTS = "checkpoints"
 STATE_VARIABLE = "AUTOML_STATE"
 
 
@@ -121,6 +123,10 @@ class StudyFolder:
     def trial(self, number: int) -> Path:
         """Returns the folder of what one trial leaves behind: its model and its validation predictions."""
         return self.path / "trials" / f"{number:05d}"
+
+    def checkpoints(self, number: int) -> Path:
+        """Returns the folder of what a trial keeps of its trainings until it has ended."""
+        return self.trial(number) / CHECKPOINTS
 
     def is_locked(self) -> bool:
         """Returns whether a process is running the study now."""

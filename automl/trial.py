@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from automl.data import storage
 from automl.predictor import Member, Predictor
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
-from automl.study_folder import read_json, write_json
+from automl.study_folder import CHECKPOINTS, read_json, write_json
 from automl.training.checkpoint import Checkpoint
 from automl.training.fit import fit, retrain
 from automl.values import (
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 #: In a trial's folder: for each fold, the epochs of the best weights, and how many the schedule was made for.
 LENGTHS = "lengths.json"
 #: The same, of a trial that is not through: how far the training of each fold has come.
-CHECKPOINTS = "checkpoints"
 
 
 def run_trial(
@@ -102,7 +100,6 @@ def run_trial(
     Predictor(schema, members, decision=weights).save(task.out / "model")
     write_json(task.out / LENGTHS, lengths)
     np.save(task.out / "validation.npy", np.concatenate(predictions))
-    shutil.rmtree(task.out / CHECKPOINTS, ignore_errors=True)
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
 
 

@@ -209,10 +209,9 @@ class Worker:
         Raises:
             NoTrialSucceeded: Too many trials in a row failed; with the reasons, grouped.
         """
-        waiting, ended = self._search.take_back_lost()
-        for lost in ended:
-            self._ended.add(lost)
-        self._recorder.make_good(self._ended.all.values(), waiting)
+        for ended in self._search.take_back_lost():
+            self._forget(self._ended.add(ended))
+        self._recorder.make_good(self._ended.all.values(), self._search.waiting())
         try:
             while True:
                 self.raise_if_aborted()
@@ -297,9 +296,9 @@ class Worker:
             standby=self._standby,
         )
         self._standby = None
+        self._running.append(_RunningTrial(claim, call))  # first: should what follows fail, it is given back
         self._recorder.trial_started(claim.number, claim.configuration)
         self._watcher.trial_started(claim.number)
-        self._running.append(_RunningTrial(claim, call))
         return True
 
     def _look_ahead(self) -> None:
@@ -468,14 +467,19 @@ class Worker:
         self._search.tell(claim, result)
         self._recorder.trial_ended(result, traceback)
         self._watcher.trial_ended(result)
-        for number in self._ended.add(result):
-            shutil.rmtree(self._folder.trial(number), ignore_errors=True)
+        shutil.rmtree(self._folder.checkpoints(claim.number), ignore_errors=True)
+        self._forget(self._ended.add(result))
         self._failures_in_a_row = self._failures_in_a_row + 1 if result.state is TrialState.FAILED else 0
         if self._failures_in_a_row >= self._spec.budget.max_consecutive_failures and not self._stopping:
             if any(result.state is TrialState.COMPLETE for result in self._ended.all.values()):
                 self._end(f"{self._failures_in_a_row} trials in a row failed")
             else:
                 raise NoTrialSucceeded(grouped_reasons(tuple(self._ended.all.values())))
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        """Deletes what trials have left behind that no ensemble will choose."""
+        for number in numbers:
+            shutil.rmtree(self._folder.trial(number), ignore_errors=True)
 
     def _end_reference(self, running: _RunningReference) -> None:
         call = running.call

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -124,6 +125,23 @@ def memory() -> list[Row]:
     ]
 
 
+def tracking() -> list[Row]:
+    """Returns the seconds of epochs beside a server that does not answer, against those beside a database that does."""
+    loops = [_study("before", 24)]
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:  # connections are made, and nothing comes back
+        port = silent.getsockname()[1]
+        hanging = _study("hanging", 24, tracking_uri=f"http://127.0.0.1:{port}")
+    refusing = _study("refusing", 24, tracking_uri=f"http://127.0.0.1:{port}")  # nobody listens there any more
+    loops.append(_study("after", 24))
+    usual = statistics.median(seconds for record in loops for seconds in record.training[2:])
+    rows = []
+    for how, record in (("hangs", hanging), ("refuses", refusing)):
+        seconds = statistics.median(record.training[2:])
+        detail = f"{seconds:.3f} s / {usual:.3f} s of training a trial; {record.pending} events pending"
+        rows.append(Row(f"epochs while MLflow {how} / while it answers", "<= 1.05", seconds / usual, detail))
+    return rows
+
+
 def large() -> list[Row]:
     """Returns how a table of a million rows does, beside the bare work on it."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -172,6 +190,7 @@ GROUPS: dict[str, Callable[[], list[Row]]] = {
     "growth": lambda: growth(1_000, "<= 1.3"),
     "start": start,
     "memory": memory,
+    "tracking": tracking,
     "large": large,
     "gpu": gpu,
 }

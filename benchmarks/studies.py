@@ -75,6 +75,7 @@ def run(
     n_epochs: int = fixed_work.N_EPOCHS,
     accelerator: str = "cpu",
     program: Sequence[str] = (sys.executable, "-m", "automl"),
+    tracking_uri: str | None = None,
 ) -> Record:
     """Returns the record of a study that is run in an empty folder, by the command line or what stands for it."""
     import psutil
@@ -84,6 +85,7 @@ def run(
     (folder / "space.yaml").write_text(SPACE)
     (folder / "study.yaml").write_text(STUDY.format(n_trials=n_trials, n_epochs=n_epochs, accelerator=accelerator))
     command = [*program, "run", "study.yaml", "--workers", str(workers), "--json", "--quiet"]
+    command += ["--tracking-uri", tracking_uri] if tracking_uri else []
     began, clock = time.time(), time.monotonic()
     with (folder / "result.json").open("w") as out:  # a pipe that nobody reads would hold up a long leaderboard
         process = subprocess.Popen(command, cwd=folder, stdout=out, env=environment())

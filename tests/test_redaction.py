@@ -12,6 +12,8 @@ from automl.redaction import redact
         ("postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
         ("https://user:p%40ss@host:5000 failed", "https://user:***@host:5000 failed"),
         ("http://host:5000/path@place", "http://host:5000/path@place"),
+        ("postgresql://me:hunt/er2@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=hunter2&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("no secret here", "no secret here"),
     ],
 )

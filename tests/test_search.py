@@ -60,6 +60,13 @@ def kill_worker_of(claim: Claim) -> None:
     claim.trial.set_user_attr(LEASE, lease | {"pid": dead_pid(), "process_started": 1.0})
 
 
+def taken_back(search: Search) -> tuple[list[int], list[TrialResult]]:
+    """Returns the trials that wait now and did not before, and those that were ended."""
+    before = search.waiting()
+    ended = search.take_back_lost()
+    return [number for number in search.waiting() if number not in before], ended
+
+
 def test_what_is_told_is_what_is_read(opened: Callable[..., Search]) -> None:
     search = opened()
     told = []
@@ -175,8 +182,8 @@ def test_a_study_that_goes_on_draws_new_numbers(opened: Callable[..., Search]) -
 def test_the_trial_of_a_living_process_is_left_alone(opened: Callable[..., Search]) -> None:
     search = opened()
     begun(search)
-    assert search.take_back_lost() == ([], [])
-    assert opened().take_back_lost() == ([], [])
+    assert taken_back(search) == ([], [])
+    assert taken_back(opened()) == ([], [])
 
 
 def test_a_lost_trial_waits_and_is_gone_on_with(opened: Callable[..., Search]) -> None:
@@ -184,8 +191,8 @@ def test_a_lost_trial_waits_and_is_gone_on_with(opened: Callable[..., Search]) -
     claim = begun(search)
     search.report(claim, EpochReport(0, 0.5, {}))
     kill_worker_of(claim)
-    assert opened().take_back_lost() == ([0], [])
-    assert opened().take_back_lost() == ([], [])
+    assert taken_back(opened()) == ([0], [])
+    assert taken_back(opened()) == ([], [])
     assert opened().results() == ()
     again = begun(search)
     assert (again.number, again.configuration, again.last_step) == (0, claim.configuration, 0)
@@ -219,7 +226,7 @@ def test_what_kills_its_workers_without_coming_further_is_given_up(
         for step in range(death * epochs_between):
             search.report(claim, EpochReport(step, 0.5, {}))
         kill_worker_of(claim)
-        waiting, ended = opened().take_back_lost()
+        waiting, ended = taken_back(opened())
         if epochs_between or death % 2 == 0:
             assert (waiting, ended) == ([number], [])
         else:
@@ -245,7 +252,7 @@ def test_a_late_word_on_a_lost_trial_is_refused(opened: Callable[..., Search]) -
     with pytest.raises(StorageError, match="taken over by process"):
         search.tell(claim, complete(claim))
     assert opened().results() == ()
-    assert opened().take_back_lost() == ([0], [])
+    assert taken_back(opened()) == ([0], [])
     search.tell(begun(search), complete(claim))
     (result,) = opened().results()
     assert result.state is TrialState.COMPLETE
@@ -256,9 +263,9 @@ def test_a_lease_of_another_machine_holds_until_it_runs_out(opened: Callable[...
     claim = begun(search)
     lease = claim.trial.user_attrs[LEASE] | {"host": "elsewhere"}
     claim.trial.set_user_attr(LEASE, lease)
-    assert opened().take_back_lost() == ([], [])
+    assert taken_back(opened()) == ([], [])
     claim.trial.set_user_attr(LEASE, lease | {"expires": 0.0})
-    assert opened().take_back_lost() == ([0], [])
+    assert taken_back(opened()) == ([0], [])
 
 
 CLAIM_AND_DIE = """
@@ -284,7 +291,7 @@ def test_a_worker_killed_with_a_trial_loses_it_to_the_next(opened: Callable[...,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     search = opened()
-    assert search.take_back_lost() == ([0], [])
+    assert taken_back(search) == ([0], [])
     assert begun(search).configuration.digest == killed.stdout.strip()
 
 
@@ -383,7 +390,7 @@ def test_a_start_point_whose_worker_died_before_it_was_sampled_waits_again(opene
     search.enqueue(start)
     taken = search._study.ask()
     assert taken.params == {}
-    assert search.take_back_lost() == ([], [])
+    assert taken_back(search) == ([], [])
     claim = search.claim()
     flat = claim.configuration.flatten()
     assert (claim.number, claim.trial.number) == (taken.number, 0)
@@ -400,8 +407,33 @@ def test_what_was_claimed_and_not_begun_waits_as_it_was_sampled(opened: Callable
     else:
         search.put_back(claim)
     again = opened()
-    assert again.take_back_lost() == ([], [])
+    assert taken_back(again) == ([], [])
     assert again.results() == ()
     taken = again.claim()
     assert (taken.number, taken.configuration) == (claim.number, claim.configuration)
     assert again.claim().number == claim.number + 1
+
+
+def test_a_trial_that_ended_but_for_the_last_word_is_not_run_again(opened: Callable[..., Search]) -> None:
+    claim = begun(opened())
+    result = complete(claim)
+    claim.trial.set_user_attr(search_module.RESULT, search_module._result_to_json(result))
+    kill_worker_of(claim)
+    search = opened()
+    waiting, ended = taken_back(search)
+    assert (waiting, [end.number for end in ended]) == ([], [claim.number])
+    (found,) = opened().results()
+    assert (found.state, found.value) == (result.state, result.value)
+
+
+def test_a_trial_that_comes_further_in_later_folds_is_not_given_up(opened: Callable[..., Search]) -> None:
+    for fold in (1, 2, 4):
+        search = opened()
+        claim = begun(search)
+        search.report(claim, EpochReport(step=0, value=0.5, metrics={}, fold=fold))
+        kill_worker_of(claim)
+        assert taken_back(opened()) == ([0], [])
+    search = opened()
+    kill_worker_of(begun(search))
+    (waiting, (lost,)) = taken_back(opened())
+    assert (waiting, lost.reason) == ([], Reason.LOST)

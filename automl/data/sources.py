@@ -11,6 +11,7 @@ import gzip
 import inspect
 import json
 import os
+import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -253,7 +254,7 @@ def sql(base: Path, *, query: str, url: str | None = None, url_env: str | None =
         url: Address of an SQLite file, such as `sqlite:///sales.db`. No other: a study holds no secrets.
         url_env: Name of the environment variable with the database's address, in SQLAlchemy's form.
     """
-    from sqlalchemy import create_engine, exc, text
+    from sqlalchemy import create_engine, event, exc, text
 
     if (url is None) == (url_env is None):
         raise ConfigError(
@@ -264,6 +265,8 @@ def sql(base: Path, *, query: str, url: str | None = None, url_env: str | None =
     address = _sqlite_address(base, url) if url is not None else _secret_address(str(url_env))
     try:
         engine = create_engine(address)
+        if address.get_backend_name() == "sqlite":
+            event.listen(engine, "connect", lambda connection, _: connection.set_authorizer(_only_reads))
         try:
             # Never committed: a study reads.
             with engine.connect() as connection:
@@ -320,9 +323,6 @@ def existing(base: Path, path: str) -> Path:
         ConfigError: A relative path leads out of the folder, or a link in a folder that it names does.
     """
     place = within(base, path, "data.params.path")
-    if place.is_dir() and not Path(path).is_absolute():
-        for file in place.rglob("*"):
-            within(base, str(file.relative_to(base)), "data.params.path")
     if place.exists():
         return place
     if not place.parent.is_dir():
@@ -448,6 +448,14 @@ def _sqlite_address(base: Path, url: str) -> URL:
     # Without mode=ro SQLite would create what does not exist, and a query could change what does.
     file = quote(str(existing_file(base, given.database).resolve()))
     return URL.create("sqlite", database=f"file:{file}", query={"mode": "ro", "uri": "true"})
+
+
+def _only_reads(action: int, first: str | None, *_: str | None) -> int:
+    """Returns whether SQLite may do something; opened to be read, it would still write another file when asked to."""
+    reads = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+    # What SQLAlchemy asks of a new connection.
+    asked = action == sqlite3.SQLITE_TRANSACTION or (action == sqlite3.SQLITE_PRAGMA and first == "read_uncommitted")
+    return sqlite3.SQLITE_OK if action in reads or asked else sqlite3.SQLITE_DENY
 
 
 def _secret_address(variable: str) -> URL:

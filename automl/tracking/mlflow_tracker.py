@@ -14,8 +14,9 @@ import os
 import platform
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -364,6 +365,9 @@ class MlflowTracker:
     @functools.cached_property
     def _client(self) -> MlflowClient:
         registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or self.tracking_uri
+        path = sqlite_path(self.tracking_uri)
+        if path is not None and not path.exists():
+            _make_database(path)
         client: MlflowClient = _mlflow().MlflowClient(tracking_uri=self.tracking_uri, registry_uri=registry_uri)
         return client
 
@@ -398,7 +402,28 @@ class MlflowTracker:
             kind = RejectedError if error.error_code in _FINAL else TrackingError
             raise kind(f"MLflow says: {_sentence(error)}", where=self.shown_uri, remedy=_remedy(error)) from error
         except (RequestException, SQLAlchemyError, ImportError, OSError) as error:
-            raise TrackingError(f"MLflow failed: {_sentence(error)}", where=self.shown_uri) from error
+            half_made = "_alembic_tmp_" in str(error)
+            remedy = "MLflow was killed while it made its tables: move the database away, then `automl sync`."
+            raise TrackingError(
+                f"MLflow failed: {_sentence(error)}", where=self.shown_uri, remedy=remedy if half_made else ""
+            ) from error
+
+
+def _make_database(path: Path) -> None:
+    """Makes the SQLite file of a new store, whole or not at all.
+
+    MLflow makes its tables step by step, and can never open a file again whose maker was killed between two of them.
+    """
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        made = Path(scratch) / path.name
+        engine = create_engine(f"sqlite:///{made}")
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        engine.dispose()
+        with suppress(FileExistsError):  # another process was faster
+            os.link(made, path)
 
 
 def write_mlmodel(

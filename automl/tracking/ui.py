@@ -60,7 +60,7 @@ def serve_ui(tracking_uri: str, port: int, host: str = "127.0.0.1") -> int:
         variables |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
     print(f"http://{host}:{port} (Ctrl-C ends it)", file=sys.stderr)
     server = subprocess.Popen(command, env={**os.environ, **variables})
-    signal.signal(signal.SIGTERM, lambda *_: _end(server))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as by Ctrl-C
     try:
         return server.wait()
     except KeyboardInterrupt:

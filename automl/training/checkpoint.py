@@ -52,9 +52,7 @@ class Checkpoint:
             found = torch.load(self._path, map_location="cpu", weights_only=True)
             state: State = found["state"]
             return state if found["subject"] == self._subject else None
-        except FileNotFoundError:
-            return None
-        except Exception:  # whatever a torn file leads torch to
+        except Exception:  # there is none, or whatever a torn file leads torch to
             return None
 
     def epoch_ended(self, state: Callable[[], State], *, is_last: bool = False) -> None:
@@ -96,7 +94,7 @@ def random_state() -> dict[str, Any]:
     key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
         "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": key}},
         "python": [version, list(words), gauss],
     }
@@ -105,7 +103,7 @@ def random_state() -> dict[str, Any]:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Makes generators go on where `random_state` found them."""
     torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
     words = state["numpy"]["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": words}})

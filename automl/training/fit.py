@@ -137,7 +137,8 @@ def fit(
         ended = kept is not None and kept["ended"]
         while not ended:
             ended = watch.after(loop.check()) or loop.n_epochs >= settings.max_epochs
-            if checkpoint is not None and (ended or loop.is_between_epochs):
+            # What ended before its time is not kept as an end: whoever goes on with it may have more.
+            if checkpoint is not None and not watch.was_cut_short and (ended or loop.is_between_epochs):
                 checkpoint.epoch_ended(partial(_state, loop, watch, notes, ended), is_last=ended)
     return replace(watch.result(), n_planned=max(1, round(loop.n_planned / len(loop.train))), notes=notes)
 
@@ -367,6 +368,11 @@ class _Watch:
         if current.step - self._best.step >= self._patience:
             return "patience"
         return None
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether training ended for a reason that is not its own."""
+        return self._stopped in ("report", "deadline", "diverged")
 
     def state(self) -> dict[str, Any]:
         """Returns what `resume` takes."""

@@ -231,9 +231,22 @@ class TestSql:
         monkeypatch.setenv("SALES_DB", f"sqlite:///{base}/sales.db")
         assert len(read("sql", {"url_env": "SALES_DB", "query": "select a from t"}, base)) == 2
 
-    def test_a_query_cannot_write(self, base):
-        text = message(DataError, "sql", {"url": "sqlite:///sales.db", "query": "delete from t"}, base)
-        assert "readonly database" in text
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "delete from t",
+            "vacuum into 'new.db'",
+            "attach 'new.db' as new",
+            "pragma user_version = 7",
+            "create table u (a)",
+        ],
+    )
+    def test_a_query_only_reads(self, base, query, monkeypatch):
+        monkeypatch.chdir(base)
+        before = (base / "sales.db").read_bytes()
+        assert "refuses" in message(DataError, "sql", {"url": "sqlite:///sales.db", "query": query}, base)
+        assert not (base / "new.db").exists()
+        assert (base / "sales.db").read_bytes() == before
 
     def test_a_missing_file_is_not_made(self, base):
         text = message(DataError, "sql", {"url": "sqlite:///sale.db", "query": "select 1"}, base)

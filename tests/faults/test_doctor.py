@@ -43,3 +43,25 @@ def test_doctor_tells_and_mends(place: Any, observed: Callable[[str, str], None]
         "runs deleted, closed wrongly or left open in MLflow",
         "`automl doctor` names each (exit 3); `--repair` sends again what is missing and closes what is open",
     )
+
+
+def test_repair_mends_a_torn_journal_before_it_writes(
+    place: Any, wait_for: Callable[..., None], observed: Callable[[str, str], None]
+) -> None:
+    place.write_table(n=1000)
+    place.write_study(budget={"trials": 2}, trainer={"max_epochs": 300, "patience": 300}, pruner={"name": "none"})
+    process = place.start("run", "small.yaml", "--workers", 1)
+    journal = place.path / ".automl/studies/small/journal.log"
+    wait_for(lambda: journal.is_file() and journal.read_text().count("intermediate_value") > 20, "a trial is amid")
+    process.kill()
+    process.communicate(timeout=30)
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 6, "worker_id')
+    assert "is held by a process that is gone" in place.automl("doctor", code=3).out
+    place.automl("doctor", "--repair", code=None)
+    document = place.automl("resume", "small", "--workers", 1, "--json").json
+    assert document["trials"] == {"complete": 2, "pruned": 0, "failed": 0}
+    assert place.automl("doctor", "--json").json["studies"] == {"small": []}
+    observed(
+        "a crash that left half a line in Optuna's journal, and a trial that nobody works on",
+        "`automl doctor --repair` takes the half line away, the trial goes on with `resume`",
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -126,14 +128,46 @@ def test_a_second_interrupt_ends_at_once(
     process = place.start("run", "small.yaml", "--workers", 1, "--json")
     wait_for(lambda: kept(place), "a trial has been kept")
     os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.3)  # two at once may come as one
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "automl resume small" in err
-    observed(
-        "Ctrl-C", "once: running trials end with their best, the result is built, exit 130; twice: at once, exit 130"
-    )
+    assert not (place.path / ".automl/studies/small/result.json").exists(), "the first alone would have built a result"
+    observed("Ctrl-C, twice", "it ends at once, exit 130, and says how to go on")
+
+
+def test_an_interrupt_builds_a_result(place: Any, wait_for: Callable[..., None], observed: Callable[..., None]) -> None:
+    place.write_table(n=1000)
+    place.write_study(**{**LONG, "trainer": {"max_epochs": 5000, "patience": 5000}})
+    process = place.start("run", "small.yaml", "--workers", 1, "--json")
+    wait_for(lambda: kept(place), "a trial has been kept")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert json.loads(out)["trials"]["complete"] >= 1
+    place.quick("predict", "small", "table.csv", "-o", "p.csv")
+    observed("Ctrl-C, once", "running trials end with their best, ensemble and result are built, exit 130")
+
+
+def test_sigterm_to_the_whole_group_leaves_trials_their_grace(
+    place: Any, wait_for: Callable[..., None], observed: Callable[..., None]
+) -> None:
+    place.write_table(n=2000)
+    place.write_study(**{**LONG, "trainer": {"max_epochs": 5000, "patience": 5000}})
+    process = place.start("run", "small.yaml", "--workers", 1, "--json")
+    journal = place.path / ".automl/studies/small/journal.log"
+    wait_for(lambda: journal.is_file() and journal.read_text().count("intermediate_value") > 20, "a trial is amid")
+    assert not kept(place), "it is kept every five seconds, and this is to come before"
+    os.killpg(process.pid, signal.SIGTERM)  # as batch systems do
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert kept(place)
+    first = place.trials()[0]
+    assert first.state is TrialState.WAITING
+    assert "automl:losses" not in first.user_attrs
+    observed("SIGTERM to the whole process group", "exit 143; trials come to the end of an epoch and keep it")
 
 
 def test_two_launchers_on_one_study(place: Any, wait_for: Callable[..., None], observed: Callable[..., None]) -> None:

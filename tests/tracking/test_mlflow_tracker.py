@@ -313,3 +313,26 @@ def test_a_plain_server_in_the_folder_shows_what_was_tracked_without_it(
 )
 def test_only_a_database_is_written_to_without_a_server_in_between(uri: str, is_database: bool) -> None:
     assert MlflowTracker(uri)._is_database is is_database
+
+
+@pytest.mark.slow
+def test_a_new_database_is_whole_or_not_there(tmp_path: Path) -> None:
+    """MLflow makes its tables in many steps; one whose maker is killed between two of them is never opened again."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    code = f"from automl.tracking.mlflow_tracker import MlflowTracker; MlflowTracker({uri!r}).find_runs('e', 'k')"
+    sizes = []
+    for wanted in (1, 100_000, 400_000):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            size = max((file.stat().st_size for file in tmp_path.rglob("mlflow.db")), default=0)
+            if size >= wanted:
+                process.kill()
+                sizes.append(size)
+                break
+        process.wait()
+        assert not (tmp_path / "mlflow.db").exists()
+        for leftover in tmp_path.iterdir():
+            shutil.rmtree(leftover)
+    assert len(sizes) == 3, "the maker was not killed while it made the tables"
+    assert MlflowTracker(uri).find_runs("e", "k") == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -101,6 +101,7 @@ def assert_same(configuration, data, folder, settings=SETTINGS):
     whole, _ = train(configuration, data, folder / "whole.pt", Cut(), settings)
     pieces, n_tries = train(configuration, data, folder / "pieces.pt", Cut(1, 3), settings)
     assert n_tries == 3
+    assert pieces.seconds_before > 0, "it began anew"
     np.testing.assert_array_equal(pieces.predictions, whole.predictions)
     assert [replace(e, metrics={**e.metrics, "epoch_seconds": 0.0}) for e in pieces.history] == [
         replace(e, metrics={**e.metrics, "epoch_seconds": 0.0}) for e in whole.history
