@@ -160,8 +160,9 @@ def postgres(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[tuple[str
     home = tmp_path / "postgres"
     home.mkdir()
     shutil.chown(home, user)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)  # to come to it
+    for folder in (tmp_path, *tmp_path.parents):  # to come to it
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
 
     def call(*arguments: str) -> None:
         as_user = {"user": user} if os.getuid() == 0 else {}
