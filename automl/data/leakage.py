@@ -69,7 +69,9 @@ def _decided(column: pd.Series, y: pd.Series, classes: Sequence[Scalar]) -> str 
         if bool((y.groupby(codes).transform("first") != y).any()):
             return None
         row = int(column.notna().to_numpy().argmax())
-        return f"each of its values goes with one class, such as `{column.iloc[row]}` with `{classes[y.iloc[row]]}`"
+        value = column.iloc[row]
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return f"each of its values goes with one class, such as `{shown}` with `{classes[y.iloc[row]]}`"
     if not types.is_float_dtype(column) or column.isna().any():
         return None
     order = np.argsort(column.to_numpy(), kind="stable")

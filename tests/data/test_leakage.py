@@ -29,7 +29,7 @@ NUMBERS = np.exp(np.sin(np.arange(N)))
     ("target", "column", "proof"),
     [
         (CLASSES, [name.upper() for name in CLASSES], "such as `NO` with `no`"),
-        (CLASSES, [{"no": 0, "yes": 7, "maybe": None}[name] for name in CLASSES], "such as `0.0` with `no`"),
+        (CLASSES, [{"no": 0, "yes": 7, "maybe": None}[name] for name in CLASSES], "such as `0` with `no`"),
         (CLASSES, [f"{name}{row % 4}" for row, name in enumerate(CLASSES)], "each of its values goes with one class"),
         (
             CLASSES,

@@ -116,7 +116,29 @@ def test_refused(place: Any, what: str, observed: Callable[[str, str], None]) ->
     assert ended.out == ""
     for sentence in sentences:
         assert sentence in ended.err
-    observed(what, f"exit 2: *{ended.err.partition('error: ')[2].splitlines()[0][:160]}*")
+    told = ended.err.partition("error: ")[2].splitlines()[0].replace(f"{place.path}/", "")
+    observed(what, f"exit 2: *{told}*")
+
+
+#: what is odd about a file -> its bytes, the columns that are read
+FILES = {
+    "a byte-order mark": (b"\xef\xbb\xbf" + WHOLE.encode(), ["a", "b"]),
+    "line breaks and separators in quotes": (
+        b'a,"b\nc",y\n' + b"".join(b'%d,"x,\ny%d",%s\n' % (i, i % 3, b"yes" if i % 2 else b"no") for i in range(40)),
+        ["a", "b\nc"],
+    ),
+    "line ends of Windows": (WHOLE.replace("\n", "\r\n").encode(), ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_files_that_are_read(place: Any, what: str, observed: Callable[[str, str], None]) -> None:
+    content, columns = FILES[what]
+    (place.path / "t.csv").write_bytes(content)
+    found = place.quick("check", "--data", "t.csv", "--target", "y", "--json").json
+    assert [column["name"] for column in found["schema"]["columns"]] == columns
+    assert found["n_search"] + found["n_test"] == 40
+    observed(what, "read as it was meant")
 
 
 def test_what_a_cap_refuses_is_read_with_the_flag(place: Any) -> None:
@@ -195,7 +217,7 @@ ODD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     ),
     "the target copied among the features": (
         lambda: _odd(code=np.where(np.linspace(-1, 1, N) > 0, 7, 3)),
-        "`code` gives `y` away: in all 60 rows each of its values goes with one class, such as `3.0` with `no`.",
+        "`code` gives `y` away: in all 60 rows each of its values goes with one class, such as `3` with `no`.",
     ),
     "test rows among the training rows": (
         lambda: pd.concat([_odd(other=np.cos(np.arange(N)))] * 2, ignore_index=True).iloc[: N + 20],
