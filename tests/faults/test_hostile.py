@@ -223,7 +223,7 @@ def leaky(inputs, n_outputs, *, seed: int = 0):
 '''
 #: In an address, in a variable with a telling name, and in the address of the tracking server.
 CANARIES = ("canary-in-an-address-4711", "canary-in-a-variable-4712", "canary-of-tracking-4713")
-ROW = "zyxomma quillfeather brontide 4714"
+ROW = "zyxomma quillfeather brontide"  # no hash holds such words
 
 
 def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
