@@ -160,8 +160,9 @@ def within(base: Path, path: str, where: str) -> Path:
         place = base / given
         if given.is_absolute():
             return place
+        root = base.resolve()
         for file in [place, *(place.rglob("*") if place.is_dir() else ())]:
-            if not file.resolve().is_relative_to(base.resolve()):
+            if not file.resolve().is_relative_to(root):
                 raise ConfigError(
                     f"`{file.relative_to(base)}` leads out of the folder {base}",
                     where=where,

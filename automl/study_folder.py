@@ -16,7 +16,7 @@ from automl.errors import ConfigError, StorageError, did_you_mean
 from automl.search_space import SearchSpace
 from automl.values import Direction, Scalar, Schema
 
-#: In the folder of a trial.
+#: In a trial's folder, until it has ended: how far the training of each fold has come.
 CHECKPOINTS = "checkpoints"
 STATE_VARIABLE = "AUTOML_STATE"
 

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 #: In a trial's folder: for each fold, the epochs of the best weights, and how many the schedule was made for.
 LENGTHS = "lengths.json"
-#: The same, of a trial that is not through: how far the training of each fold has come.
 
 
 def run_trial(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -66,16 +65,6 @@ def serve(folder: Path, port: int) -> Iterator[str]:
 def server() -> Serve:
     """What starts a server over a folder, for a test that says when."""
     return serve
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            return int(listener.getsockname()[1])
-
-    return find
 
 
 @pytest.fixture(scope="session")
