@@ -331,7 +331,10 @@ def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
 
 
 def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_been(study: Callable[..., Any]) -> None:
-    made = study(trainer={"max_epochs": 12, "patience": 12, "accelerator": "cpu"}, pruner={"name": "none"})
+    n_epochs = 60  # of each fold: however late the word arrives, it arrives in one of them
+    made = study(
+        trainer={"max_epochs": n_epochs, "patience": n_epochs, "accelerator": "cpu"}, pruner={"name": "none"}
+    )
     whole = work(made, slots=1, trials=2)
     whole()
     expected = whole.search.results()
@@ -341,9 +344,9 @@ def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_bee
     first.notes.on_epoch = lambda: len(first.notes.epochs) == 4 and first.worker.abort(SystemExit(143), 30.0)
     with pytest.raises(SystemExit, match="143"):
         first()
-    kept = list((made.folder.trial(0) / "checkpoints").iterdir())
-    assert [path.name for path in kept] == ["0.pt"]
-    assert 4 <= len(first.notes.epochs) < 12
+    kept = [path.name for path in (made.folder.trial(0) / "checkpoints").iterdir()]
+    assert kept in (["0.pt"], ["1.pt"])
+    assert 4 <= len(first.notes.epochs) < 2 * n_epochs
     second = work(made, slots=1, trials=2)
     second()
     assert second.notes.epochs[0] == (0, 0)  # told again, not trained again
@@ -353,7 +356,7 @@ def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_bee
     events = [json.loads(line) for line in (made.folder.spool / "events.jsonl").read_text().splitlines()]
     logged = [e for e in events if e["event"] == "Logged" and e["key"].endswith("/trial/0")]
     steps = [point["step"] for e in logged for point in e["metrics"] if point["name"] == "val_roc_auc/fold_1"]
-    assert steps == list(range(12))
+    assert steps == list(range(n_epochs))
     states = [e["state"] for e in events if e["event"] == "RunClosed" and e["key"].endswith("/trial/0")]
     assert states == ["stopped", "complete"]
 
