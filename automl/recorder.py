@@ -127,7 +127,7 @@ class Recorder:
             if key not in runs.known and result.configuration is not None:
                 self.trial_started(result.number, result.configuration)
                 runs.open.add(key)
-            if key in runs.open:
+            if key in runs.open or key in runs.stopped:  # the latter of a trial that nobody could go on with
                 self.trial_ended(result)
 
     def reference(self, result: ReferenceResult) -> None:

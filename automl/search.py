@@ -105,6 +105,7 @@ class Search:
     def begin(self, claim: Claim) -> None:
         """Records that the work on a claimed trial begins."""
         claim.trial.set_user_attr(CONFIGURATION, claim.configuration.to_json())
+        claim.trial.set_user_attr(LEASE, _lease(begun=True))
 
     def put_back(self, claim: Claim) -> None:
         """Lets a claimed trial wait for whoever goes on with the study."""
@@ -126,7 +127,7 @@ class Search:
         return pruned and START not in claim.trial.user_attrs
 
     def renew(self, claims: list[Claim]) -> None:
-        """Renews the leases on the trials that this process works on, when it is time.
+        """Renews the leases on the trials whose work this process has begun, when it is time.
 
         Raises:
             StorageError: As `tell`.
@@ -136,7 +137,7 @@ class Search:
             self.add_seconds(self._renewed - self._began)
             for claim in claims:
                 self._check_lease(claim)
-                claim.trial.set_user_attr(LEASE, _lease())
+                claim.trial.set_user_attr(LEASE, _lease(begun=True))
 
     def tell(self, claim: Claim, result: TrialResult) -> None:
         """Ends a trial.
@@ -161,7 +162,7 @@ class Search:
                 result = _result(trial)
                 self._end(held, result)
                 ended.append(result)
-            elif CONFIGURATION not in trial.user_attrs:
+            elif not trial.user_attrs.get(LEASE, {}).get("begun"):  # claimed ahead: nothing died with it
                 self._study._storage.set_trial_state_values(trial._trial_id, OptunaState.WAITING)
             elif not self._lose(trial):
                 lost = TrialResult(
@@ -197,7 +198,7 @@ class Search:
     def _check_lease(self, claim: Claim) -> None:
         """Raises StorageError for a trial that another worker has taken over; asked of the storage, which knows."""
         held = self._study._storage.get_trial(claim.trial._trial_id).user_attrs[LEASE]
-        if {**held, "expires": 0.0} != {**_lease(), "expires": 0.0}:
+        if {name: held[name] for name in _me(os.getpid())} != _me(os.getpid()):
             raise StorageError(f"trial {claim.number} was taken over by process {held['pid']} on {held['host']}")
 
     def _orphans(self) -> list[optuna.trial.FrozenTrial]:
@@ -319,8 +320,8 @@ def _last_step(trial: optuna.Trial) -> int:
     return -1 if step is None else step
 
 
-def _lease() -> dict[str, Any]:
-    return {**_me(os.getpid()), "expires": time.time() + LEASE_S}
+def _lease(*, begun: bool = False) -> dict[str, Any]:
+    return {**_me(os.getpid()), "expires": time.time() + LEASE_S, "begun": begun}
 
 
 @functools.cache

@@ -414,6 +414,20 @@ def test_what_was_claimed_and_not_begun_waits_as_it_was_sampled(opened: Callable
     assert again.claim().number == claim.number + 1
 
 
+def test_a_death_before_a_trial_is_begun_again_is_not_counted(opened: Callable[..., Search]) -> None:
+    search = opened()
+    kill_worker_of(begun(search))
+    assert taken_back(search) == ([0], [])
+    for _ in range(3):
+        again = opened()
+        kill_worker_of(again.claim())
+        assert again.take_back_lost() == []
+        assert again.waiting() == [0]
+    kill_worker_of(begun(opened()))
+    (ended,) = opened().take_back_lost()
+    assert ended.reason is Reason.LOST
+
+
 def test_a_trial_that_ended_but_for_the_last_word_is_not_run_again(opened: Callable[..., Search]) -> None:
     claim = begun(opened())
     result = complete(claim)

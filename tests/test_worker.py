@@ -19,7 +19,7 @@ from automl import jobs
 from automl.components import catalogue
 from automl.errors import NoTrialSucceeded, StorageError
 from automl.recorder import Recorder
-from automl.search import LEASE, Search, open_search
+from automl.search import LEASE, MAX_LOSSES, Search, open_search
 from automl.study_spec import BudgetSpec
 from automl.tracking.spool import Spool
 from automl.values import (
@@ -303,6 +303,25 @@ def test_a_trial_of_a_dead_worker_is_run_before_new_ones(study: Callable[..., An
     assert result.state is TrialState.COMPLETE
 
 
+def test_the_run_of_a_trial_that_died_too_often_shows_it(study: Callable[..., Any]) -> None:
+    made = study(pruner={"name": "none"})
+    first = work(made, slots=1, trials=1)
+    first.notes.on_epoch = lambda: first.worker.abort(SystemExit(143))
+    with pytest.raises(SystemExit):
+        first()
+    for _ in range(MAX_LOSSES):
+        search = open_search(made.spec, made.prepared, made.folder)
+        claim = search.claim()
+        assert claim.number == 0
+        search.begin(claim)  # the worker dies before it has recorded that
+        claim.trial.set_user_attr(LEASE, claim.trial.user_attrs[LEASE] | {"process_started": 1.0})
+        search.take_back_lost()
+    work(made, slots=1, trials=1)()
+    events = [json.loads(line) for line in (made.folder.spool / "events.jsonl").read_text().splitlines()]
+    states = [e["state"] for e in events if e["event"] == "RunClosed" and e["key"].endswith("/trial/0")]
+    assert states == ["stopped", "failed"]
+
+
 def test_what_goes_wrong_in_the_worker_gives_its_trials_back(study: Callable[..., Any]) -> None:
     made = study(trainer={"max_epochs": 10_000, "patience": 10_000, "accelerator": "cpu"})
     run = work(made, slots=1)
@@ -332,9 +351,7 @@ def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
 
 def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_been(study: Callable[..., Any]) -> None:
     n_epochs = 60  # of each fold: however late the word arrives, it arrives in one of them
-    made = study(
-        trainer={"max_epochs": n_epochs, "patience": n_epochs, "accelerator": "cpu"}, pruner={"name": "none"}
-    )
+    made = study(trainer={"max_epochs": n_epochs, "patience": n_epochs, "accelerator": "cpu"}, pruner={"name": "none"})
     whole = work(made, slots=1, trials=2)
     whole()
     expected = whole.search.results()

@@ -202,11 +202,13 @@ class SpooledRuns:
     Attributes:
         known: All that were ever opened.
         open: Those that are open.
+        stopped: Those that were closed for somebody to go on with.
         steps: Of those that have not ended, though they may have been stopped: metric -> the last step that was logged.
     """
 
     known: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
     steps: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
@@ -276,11 +278,15 @@ class Spool:
                 case {"event": "RunOpened", "start": {"key": str(key)}}:
                     runs.known.add(key)
                     runs.open.add(key)
+                    runs.stopped.discard(key)
                 case {"event": "Logged", "key": str(key), "metrics": [*points]}:
                     runs.steps.setdefault(key, {}).update({point["name"]: point["step"] for point in points})
                 case {"event": "RunClosed", "key": str(key), "state": str(state)}:
                     runs.open.discard(key)
-                    if state != RunState.STOPPED:
+                    if state == RunState.STOPPED:
+                        runs.stopped.add(key)
+                    else:
+                        runs.stopped.discard(key)
                         runs.steps.pop(key, None)
         return runs
 

@@ -25,14 +25,17 @@ def test_random_kills(place: Any, observed: Callable[[str, str], None]) -> None:
     rng = random.Random(0)
     place.write_table(n=400)
     place.write_study(
-        budget={"trials": N_TRIALS}, trainer={"max_epochs": 4}, pruner={"name": "none"}, sampler={"name": "random"}
+        budget={"trials": N_TRIALS},
+        trainer={"max_epochs": 60, "patience": 60},
+        pruner={"name": "none"},
+        sampler={"name": "random"},
     )
     ended: dict[int, tuple[Any, ...]] = {}
     kills: Counter[str] = Counter()
     while sum(kills.values()) < N_KILLS:
         process = place.start("run", "small.yaml", "--workers", 2, "--quiet", "--json")
         try:
-            _kill_some(process, rng, kills)
+            _kill_some(process, rng, kills, hurry=sum(kills.values()) / N_KILLS < len(ended) / (N_TRIALS * 0.8))
         finally:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -44,6 +47,7 @@ def test_random_kills(place: Any, observed: Callable[[str, str], None]) -> None:
         ended = now
         if len(ended) >= N_TRIALS - 4:
             break
+    assert sum(kills.values()) >= 0.9 * N_KILLS, "trials ended faster than they could be killed"
     place.automl("run", "small.yaml", "--workers", 2, timeout=600)
     trials = place.trials()
     assert ended.items() <= {t.number: (t.value, t.params, t.datetime_complete) for t in trials}.items()
@@ -63,11 +67,11 @@ def test_random_kills(place: Any, observed: Callable[[str, str], None]) -> None:
     )
 
 
-def _kill_some(process: Any, rng: random.Random, kills: Counter[str]) -> None:
-    """Kills processes of trials one after the other, and the launcher in the end."""
+def _kill_some(process: Any, rng: random.Random, kills: Counter[str], *, hurry: bool) -> None:
+    """Kills processes of trials one after the other, and the launcher in the end; in a hurry, fewer trials end."""
     until = time.monotonic() + rng.uniform(3.0, 14.0)
     while time.monotonic() < until and process.poll() is None and sum(kills.values()) < N_KILLS - 1:
-        time.sleep(rng.uniform(0.2, 1.5))
+        time.sleep(rng.uniform(0.1, 0.4) if hurry else rng.uniform(0.2, 1.5))
         with suppress(psutil.Error):
             below = [p for p in psutil.Process(process.pid).children(recursive=True) if not p.children()]
             if below and time.monotonic() > until - 8:
