@@ -16,14 +16,18 @@ from torch import Tensor
 
 from automl.components import register
 from automl.errors import ConfigError
-from automl.values import InputSpec
+from automl.values import BlockSpec, InputSpec
+
+#: Kinds of blocks that hold numbers, and those whose cells are columns.
+FLOATS = ("numeric", "image", "sequence")
+COLUMNS = ("numeric", "categorical")
 
 
 class Augmented(NamedTuple):
     """A batch to learn from, by the loss `share * loss(outputs, y) + (1 - share) * loss(outputs, other)`.
 
     Attributes:
-        inputs: Block name -> (batch, columns).
+        inputs: Block name -> (batch, columns), or (batch, *shape) of images and sequences.
         y: What `encode` made of the targets; (batch,).
         other: The targets of the rows that were mixed in; None where none were.
         share: Of the first targets.
@@ -48,7 +52,8 @@ def none(inputs: InputSpec, generator: torch.Generator) -> Augmentation | None:
 def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) -> Augmentation | None:
     """Blends rows, and what is to be said of them, pair by pair (Zhang et al. 2018, arXiv 1710.09412).
 
-    Numbers are blended; codes are those of the row with the larger share. Without numbers there is nothing to blend.
+    Numbers, images and sequences are blended; codes and tokens are those of the row with the larger share. Without
+    anything to blend it is nothing.
 
     Args:
         inputs: What the blocks hold.
@@ -59,7 +64,7 @@ def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) 
         ConfigError: `alpha` is not above 0.
     """
     draws = _Draws(generator, alpha)
-    numeric = _names(inputs, "numeric")
+    numeric = _names(inputs, *FLOATS)
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
         share = draws.share()
@@ -73,10 +78,10 @@ def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) 
 
 @register("augmentation")
 def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0) -> Augmentation | None:
-    """Swaps a random part of the columns with those of another row, and mixes what is to be said by that part.
+    """Swaps a random part of each row with that of another row, and mixes what is to be said by that part.
 
-    CutMix of images (Yun et al. 2019, arXiv 1905.04899) on the columns of a table, as in SAINT (Somepalli et al. 2021,
-    arXiv 2106.01342); the columns are the same for all rows of a batch.
+    CutMix (Yun et al. 2019, arXiv 1905.04899): a box of an image, a stretch of a sequence or of tokens, and of the
+    columns of a table some, as in SAINT (Somepalli et al. 2021, arXiv 2106.01342); the same for all rows of a batch.
 
     Args:
         inputs: What the blocks hold.
@@ -87,21 +92,36 @@ def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0)
         ConfigError: `alpha` is not above 0.
     """
     draws = _Draws(generator, alpha)
-    widths = {name: block.shape[0] for name, block in inputs.blocks.items()}
+    widths = {name: block.shape[0] for name, block in inputs.blocks.items() if block.kind in COLUMNS}
     n_columns = sum(widths.values())
+    others = {name: block for name, block in inputs.blocks.items() if name not in widths}
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
-        n_swapped = round((1 - draws.share()) * n_columns)
-        chosen = draws.columns(n_columns, n_swapped, y.device)
-        swapped = torch.split(chosen, list(widths.values()))  # (columns,) a block
+        asked = 1 - draws.share()
+        columns = draws.columns(n_columns, round(asked * n_columns))  # bool (columns,)
+        chosen = dict(zip(widths, torch.split(columns, list(widths.values())), strict=True)) if widths else {}
+        parts = {name: _part(draws, block, asked) for name, block in others.items()}
+        swapped = [part.sum().item() / part.numel() for part in ([columns] if widths else []) + list(parts.values())]
         rows = draws.rows(y)
         mixed = {
-            name: torch.where(columns, blocks[name][rows], blocks[name])
-            for name, columns in zip(widths, swapped, strict=True)
+            name: torch.where(cells.to(y.device), blocks[name][rows], blocks[name])
+            for name, cells in (chosen | parts).items()
         }
-        return Augmented(mixed, y, y[rows], 1 - n_swapped / n_columns)
+        return Augmented(mixed, y, y[rows], 1 - sum(swapped) / len(swapped))
 
     return augment
+
+
+def _part(draws: _Draws, block: BlockSpec, share: float) -> Tensor:
+    """Returns which places make up about this share of an image, a sequence or tokens; bool, without channels."""
+    sides = block.shape[1:] if block.kind in FLOATS else block.shape  # channels go together
+    inside = torch.ones(sides, dtype=torch.bool)
+    for axis, size in enumerate(sides):
+        length = round(size * share ** (1 / len(sides)))
+        first = draws.number(size - length + 1)
+        places = torch.arange(size).reshape([-1 if axis == other else 1 for other in range(len(sides))])
+        inside &= (places >= first) & (places < first + length)
+    return inside
 
 
 @register("augmentation")
@@ -114,7 +134,7 @@ def feature_mask(
 ) -> Augmentation | None:
     """Hides random cells, so that no column is relied on alone (the corruption of SCARF, Bahri et al. 2022).
 
-    Hidden codes become 0, "unknown"; what is to be said of a row stays. arXiv 2106.15147.
+    Hidden codes and tokens become 0, "unknown"; what is to be said of a row stays. arXiv 2106.15147.
 
     Args:
         inputs: What the blocks hold.
@@ -128,7 +148,7 @@ def feature_mask(
     if not 0.0 <= rate < 1.0:
         raise ConfigError(f"`rate` must be at least 0 and below 1, not {rate}")
     draws = _Draws(generator)
-    numeric, codes = _names(inputs, "numeric"), _names(inputs, "categorical")
+    numeric, codes = _names(inputs, *FLOATS), _names(inputs, "categorical", "tokens")
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
         rows = draws.rows(y) if fill == "swap" else None
@@ -144,7 +164,7 @@ def feature_mask(
 
 @register("augmentation")
 def noise(inputs: InputSpec, generator: torch.Generator, *, scale: float = 0.1) -> Augmentation | None:
-    """Adds Gaussian noise to numbers, which is a penalty on steep functions (Bishop 1995).
+    """Adds Gaussian noise to numbers, images and sequences, which is a penalty on steep functions (Bishop 1995).
 
     Args:
         inputs: What the blocks hold.
@@ -157,13 +177,105 @@ def noise(inputs: InputSpec, generator: torch.Generator, *, scale: float = 0.1) 
     if scale < 0:
         raise ConfigError(f"`scale` must be at least 0, not {scale}")
     draws = _Draws(generator)
-    numeric = _names(inputs, "numeric")
+    numeric = _names(inputs, *FLOATS)
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
         noisy = {name: blocks[name] + scale * draws.normal(blocks[name]) for name in numeric}
         return Augmented({**blocks, **noisy}, y)
 
     return augment if numeric else None
+
+
+@register("augmentation", "image")
+def move_image(
+    inputs: InputSpec, generator: torch.Generator, *, shift: float = 0.1, flip: bool = False, contrast: float = 0.0
+) -> Augmentation | None:
+    """Moves images by some pixels, mirrors half of them, and changes their contrast (Krizhevsky et al. 2012).
+
+    What comes into view at an edge is the edge once more. Without an image it is nothing.
+
+    Args:
+        inputs: What the blocks hold.
+        generator: Of the moves.
+        shift: The farthest move, as a share of a side; at least a pixel unless 0.
+        flip: Whether left and right may be exchanged, which digits and letters do not bear.
+        contrast: By how much values are stretched or shrunk at most, each channel of an image by its own factor.
+
+    Raises:
+        ConfigError: `shift` or `contrast` is not in [0, 1).
+    """
+    for name, value in (("shift", shift), ("contrast", contrast)):
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(f"`{name}` must be at least 0 and below 1, not {value}")
+    draws = _Draws(generator)
+    images = _names(inputs, "image")
+
+    def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
+        return Augmented({**blocks, **{name: moved(blocks[name]) for name in images}}, y)
+
+    def moved(block: Tensor) -> Tensor:
+        n_rows, _, *sides = block.shape
+        places = []
+        for size in sides:
+            most = max(1, round(shift * size)) if shift else 0
+            moves = draws.numbers(n_rows, -most, most + 1)  # (rows,)
+            places.append((torch.arange(size) + moves[:, None]).clamp(0, size - 1).to(block.device))
+        if flip:
+            mirrored = draws.numbers(n_rows, 0, 2)[:, None].to(block.device)
+            places[1] = torch.where(mirrored == 1, places[1].flip(1), places[1])
+        rows = torch.arange(n_rows, device=block.device)[:, None, None]
+        found = block.transpose(0, 1)[:, rows, places[0][:, :, None], places[1][:, None, :]].transpose(0, 1)
+        return found * draws.factors(found, contrast) if contrast else found
+
+    return augment if images else None
+
+
+@register("augmentation", "sequence")
+def warp_sequence(
+    inputs: InputSpec, generator: torch.Generator, *, window: float = 0.1, scale: float = 0.1, noise: float = 0.0
+) -> Augmentation | None:
+    """Stretches a part of each sequence to its whole length, and scales its channels.
+
+    Um et al. 2017, arXiv 1706.00527. Without a sequence it is nothing.
+
+    Args:
+        inputs: What the blocks hold.
+        generator: Of parts and factors.
+        window: The largest share of the steps that is cut off, before and after together.
+        scale: By how much values are stretched or shrunk at most, each channel by its own factor.
+        noise: Standard deviation of what is added to each step.
+
+    Raises:
+        ConfigError: `window` or `scale` is not in [0, 1), or `noise` is below 0.
+    """
+    for name, value in (("window", window), ("scale", scale)):
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(f"`{name}` must be at least 0 and below 1, not {value}")
+    if noise < 0:
+        raise ConfigError(f"`noise` must be at least 0, not {noise}")
+    draws = _Draws(generator)
+    sequences = {name: block for name, block in inputs.blocks.items() if block.kind == "sequence"}
+
+    def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
+        return Augmented({**blocks, **{name: warped(blocks[name], spec) for name, spec in sequences.items()}}, y)
+
+    def warped(block: Tensor, spec: BlockSpec) -> Tensor:
+        n_rows, n_channels, n_steps = block.shape
+        cut = window * draws.uniform(n_rows, 1)  # shares of the steps that go, (rows, 1)
+        first = cut * draws.uniform(n_rows, 1)
+        at = ((first + (1 - cut) * torch.linspace(0, 1, n_steps)) * (n_steps - 1)).to(block.device)  # (rows, steps)
+        left = at.floor().long().clamp(0, max(n_steps - 2, 0))
+        right = (left + 1).clamp(max=n_steps - 1)
+        share = (at - left)[:, None]
+        before, after = (
+            block.gather(2, places[:, None].expand(n_rows, n_channels, n_steps)) for places in (left, right)
+        )
+        found = before.lerp(after, share)
+        values = found[:, : n_channels - spec.masked]
+        values = values * draws.factors(values, scale) + (noise * draws.normal(values) if noise else 0.0)
+        return torch.cat([values, found[:, -1:]], dim=1) if spec.masked else values
+
+    return augment if sequences else None
 
 
 class _Draws:
@@ -184,9 +296,26 @@ class _Draws:
         """Returns another row for each of a batch; (batch,)."""
         return torch.randperm(len(y), generator=self._generator).to(y.device)
 
-    def columns(self, n_columns: int, n_chosen: int, device: torch.device) -> Tensor:
+    def columns(self, n_columns: int, n_chosen: int) -> Tensor:
         """Returns which columns are chosen; bool (columns,)."""
-        return (torch.randperm(n_columns, generator=self._generator) < n_chosen).to(device)
+        return torch.randperm(n_columns, generator=self._generator) < n_chosen
+
+    def number(self, n: int) -> int:
+        """Returns a whole number below `n`."""
+        return int(torch.randint(n, (), generator=self._generator))
+
+    def numbers(self, n_rows: int, low: int, high: int) -> Tensor:
+        """Returns a whole number from `low` to below `high` for each row; (rows,)."""
+        return torch.randint(low, high, (n_rows,), generator=self._generator)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Returns numbers in [0, 1)."""
+        return torch.rand(shape, generator=self._generator)
+
+    def factors(self, block: Tensor, most: float) -> Tensor:
+        """Returns a factor in [1 - most, 1 + most] for each row and channel; (rows, channels, 1, ...)."""
+        shape = (*block.shape[:2], *[1] * (block.ndim - 2))
+        return (1 + most * (2 * torch.rand(shape, generator=self._generator) - 1)).to(block.device)
 
     def cells(self, block: Tensor, rate: float) -> Tensor:
         """Returns which cells are chosen; bool, shaped as the block."""
@@ -197,5 +326,5 @@ class _Draws:
         return torch.randn(block.shape, generator=self._generator).to(block.device)
 
 
-def _names(inputs: InputSpec, kind: str) -> list[str]:
-    return [name for name, block in inputs.blocks.items() if block.kind == kind]
+def _names(inputs: InputSpec, *kinds: str) -> list[str]:
+    return [name for name, block in inputs.blocks.items() if block.kind in kinds]

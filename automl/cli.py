@@ -174,8 +174,10 @@ def check(
         report.print_json({"schema_version": 1, "study": spec.name, **document})
         return
     print(report.describe(spec, prepared))
-    for column in prepared.schema.columns:
+    for column in (column for column in prepared.schema.columns if not column.kind.is_cell):
         print(f"  {column.name}: {column.kind}, {column.n_missing} missing, {column.n_unique} distinct")
+    for block in prepared.schema.blocks:
+        print(f"  {block.name}: {block.kind} of `{block.columns[0]}` to `{block.columns[-1]}`, row by row")
     for note in prepared.notes:
         print(f"note: {note}")
     print("nothing is wrong")

@@ -45,7 +45,8 @@ def load_builtin() -> None:
     """Registers everything that comes with the package. A second call does nothing.
 
     A network file depends on torch and nothing of ours, so it carries no decorator: the public name in
-    `networks/mlp.py` that the file is named after is the network `mlp`.
+    `networks/mlp.py` that the file is named after is the network `mlp`. The kinds of blocks that it takes beside
+    columns stand in its `TAKES`.
     """
     for module in REGISTERING:
         importlib.import_module(module)
@@ -53,7 +54,7 @@ def load_builtin() -> None:
     for found in pkgutil.iter_modules(networks.__path__):
         if not found.name.startswith("_"):
             module_ = importlib.import_module(f"automl.networks.{found.name}")
-            catalogue("network").add(found.name, getattr(module_, found.name))
+            catalogue("network").add(found.name, getattr(module_, found.name), getattr(module_, "TAKES", ()))
 
 
 def load(named: Sequence[str] = ()) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from automl import manifest, metrics, model_folder, plugins
+from automl.architecture import build
 from automl.calibration import Calibration
-from automl.components import catalogue
 from automl.data.dataset import conform
 from automl.errors import RefusedError
 from automl.losses import forward
@@ -188,7 +188,7 @@ class Predictor:
             target = TargetSpec(
                 **{**target, "task": Task(target["task"]), "class_counts": tuple(target["class_counts"])}
             )
-            network = catalogue("network").build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs)
+            network = build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs)
             prefix = f"{number}."
             network.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
             members.append(Member(Preprocessing.load(path, schema), network.eval(), choice, target, document["weight"]))

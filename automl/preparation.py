@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from automl import memory, metrics, plugins, portfolio, search_space
+from automl import architecture, memory, metrics, plugins, portfolio, search_space
 from automl.components import CATALOGUES
 from automl.data import leakage, out_of_core, parts, sources, storage
 from automl.data.dataset import make_dataset
@@ -142,6 +142,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         [(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where
     )
     problems += _check_tasks(space, schema, where)
+    problems += _check_blocks(space, schema, where)
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
@@ -212,6 +213,24 @@ def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem
     return problems
 
 
+def _check_blocks(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
+    """Returns the networks and augmentations that are for kinds of blocks of which the table has none."""
+    problems = []
+    for place, options in (("network", space.network), ("augmentation", space.augmentation)):
+        known = CATALOGUES[place]
+        for component in (known[option.name] for option in options if option.name in known):
+            if not architecture.is_for(component, schema):
+                kinds = " or ".join(sorted(component.traits.intersection(architecture.STRUCTURED)))
+                problems.append(
+                    Problem(
+                        f"the {place} `{component.name}` is for {kinds}, and the table has none",
+                        f"{where}: {place}",
+                        "Say under `blocks` which columns belong together, or leave it out.",
+                    )
+                )
+    return problems
+
+
 def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Survey:
     data, column = spec.data, spec.validation.column
     described: dict[str, Any] = {
@@ -221,6 +240,7 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
         "positive": data.positive,
         "kinds": data.kinds,
         "split_columns": [column] if column else [],
+        "blocks": [block.layout() for block in spec.blocks],
     }
     parts.check_size(data.source, data.params, base, data.max_size)
     wanted = data.out_of_core

@@ -22,7 +22,13 @@ from automl.values import (
 )
 
 #: MLflow's types of the columns of a dataset.
-_COLUMN_TYPES = {ColumnKind.NUMERIC: "double", ColumnKind.BOOLEAN: "boolean", ColumnKind.DATETIME: "datetime"}
+_COLUMN_TYPES = {
+    ColumnKind.NUMERIC: "double",
+    ColumnKind.IMAGE: "double",
+    ColumnKind.SEQUENCE: "double",
+    ColumnKind.BOOLEAN: "boolean",
+    ColumnKind.DATETIME: "datetime",
+}
 NOTE = "mlflow.note.content"
 
 

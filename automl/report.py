@@ -160,8 +160,10 @@ class Terminal:
 def describe(spec: StudySpec, prepared: Prepared) -> str:
     """Returns what a study works on, in one sentence a line."""
     schema = prepared.schema
-    kinds = [column.kind.value for column in schema.used]
-    columns = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    kinds = [column.kind.value for column in schema.used if not column.kind.is_cell]
+    parts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    parts += [f"{len(b.columns)} of `{b.name}` ({' x '.join(map(str, b.shape))})" for b in schema.blocks]
+    columns = ", ".join(parts)
     classes = f" of {len(schema.target.classes)} classes" if schema.target.task is Task.MULTICLASS else ""
     folds = f" in {prepared.n_folds} folds" if prepared.n_folds > 1 else ""
     return (

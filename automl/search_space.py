@@ -497,9 +497,18 @@ def bundled() -> Path:
 
 
 def auto(schema: Schema) -> Path:
-    """Returns the file of the bundled search space that suits the data."""
-    kind = "classification" if schema.target.task.is_classification else "regression"
-    return bundled() / f"tabular_{kind}.yaml"
+    """Returns the file of the bundled search space that suits the data.
+
+    What has images or sequences is not a matter of columns; texts are, unless there is nothing else.
+    """
+    kinds = [block.kind for block in schema.blocks] or list({column.kind for column in schema.used})
+    for kind, name in ((ColumnKind.IMAGE, "images"), (ColumnKind.SEQUENCE, "sequences")):
+        if kind in kinds:
+            return bundled() / f"{name}.yaml"
+    if kinds == [ColumnKind.TEXT]:
+        return bundled() / "texts.yaml"
+    task = "classification" if schema.target.task.is_classification else "regression"
+    return bundled() / f"tabular_{task}.yaml"
 
 
 def _kind(place: str) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from automl.data.blocks import BlockLayout
 from automl.documents import differences, read_yaml, validate
 from automl.errors import ConfigError
 from automl.values import ColumnKind, Scalar, TrainerSettings
@@ -107,6 +108,26 @@ class DataSpec(_Strict):
         "auto", description="Keep the table on disk and read it shard by shard; auto: when it does not fit into memory."
     )
     max_size: Size = Field(20_000_000_000, description="Bytes of the table, unpacked, above which it is not read.")
+
+
+def _columns(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
+        return value
+    raise ValueError(f"found `{value}`; allowed: a pattern such as `p*`, or a list of names")
+
+
+class BlockSpec(_Strict):
+    """Columns that belong together, which networks see as one array."""
+
+    kind: Literal["image", "sequence"]
+    columns: Annotated[str | list[str], BeforeValidator(_columns)] = Field(
+        description="A pattern such as `p*`, sorted by the numbers in the names; or names, row-major in the shape."
+    )
+    shape: list[int] = Field(description="Channels, height, width of an image; channels, steps of a sequence.")
+    name: str | None = Field(None, description="What networks call it; by default its kind.")
+
+    def layout(self) -> BlockLayout:
+        return BlockLayout(self.kind, self.columns, self.shape, self.name)
 
 
 #: Below so many search rows, a fifth of them ranks trials by chance.
@@ -221,6 +242,7 @@ class StudySpec(_Strict):
     name: Name
     project: Name = Field("automl", description="The MLflow experiment.")
     data: DataSpec
+    blocks: list[BlockSpec] = Field([], description="Columns that belong together: pixels of images, steps in time.")
     task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
     search_space: str = "auto"
     objective: str = "auto"

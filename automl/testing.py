@@ -25,7 +25,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from automl.augmentations import Augmented
+from automl import architecture
+from automl.architecture import STRUCTURED
+from automl.augmentations import FLOATS, Augmented
 from automl.components import STAGES, Component
 from automl.data import sources
 from automl.data.dataset import make_dataset
@@ -123,19 +125,27 @@ def check_network(component: Component, *, mixes: Sequence[Mix] = MIXES) -> None
 
     Args:
         component: Of the catalogue of networks.
-        mixes: The mixes of blocks that it takes.
+        mixes: The mixes of columns that it takes; one that takes images, sequences or tokens is given these, alone and
+            beside columns, and every other network is given them flattened.
 
     Raises:
         AssertionError: Says which part of the contract is broken.
     """
     _check_signature(component)
-    for mix in mixes:
+    kinds = [kind for kind in STRUCTURED if kind in component.traits]
+    structured = {name: inputs for name, inputs in _STRUCTURED.items() if name.split()[-1] in (kinds or STRUCTURED)}
+    of_columns = {} if kinds else {f"{mix} columns": _INPUTS[mix] for mix in mixes}
+    beside = {
+        f"{name} beside columns": InputSpec({**i.blocks, **_INPUTS["both"].blocks}) for name, i in structured.items()
+    }
+    cases = {**of_columns, **(structured if kinds else {}), **beside}
+    for told, inputs in cases.items():
         for n_outputs in (1, 3):
-            case = f"the network `{component.name}` on {mix} columns with {n_outputs} outputs"
+            case = f"the network `{component.name}` on {told} with {n_outputs} outputs"
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                _check_network(component, _INPUTS[mix], n_outputs, case)
-                _check_pretraining(component, _INPUTS[mix], n_outputs, case)
+                _check_network(component, inputs, n_outputs, case)
+                _check_pretraining(component, inputs, n_outputs, case)
 
 
 _NUMERIC = BlockSpec("numeric", (4,))
@@ -147,9 +157,16 @@ _INPUTS: dict[Mix, InputSpec] = {
     "both": InputSpec({"numeric": _CUT, "categorical": _CATEGORICAL}),
 }
 
+_STRUCTURED = {
+    "image": InputSpec({"image": BlockSpec("image", (2, 8, 6))}),
+    "sequence": InputSpec({"sequence": BlockSpec("sequence", (3, 20))}),
+    "a masked sequence": InputSpec({"sequence": BlockSpec("sequence", (2, 11), masked=True)}),
+    "tokens": InputSpec({"tokens": BlockSpec("tokens", (7,), (50,))}),
+}
+
 
 def _check_network(component: Component, inputs: InputSpec, n_outputs: int, case: str) -> None:
-    network = component.factory(inputs, n_outputs)
+    network = architecture.make(component, inputs, n_outputs)
     _require(isinstance(network, nn.Module), f"{case} is no torch module")
     rows = _batch(inputs, 12)
 
@@ -179,7 +196,7 @@ def _check_network(component: Component, inputs: InputSpec, n_outputs: int, case
         _check_outputs(network(_batch(inputs, 0)), 0, n_outputs, f"{case}, for no rows,")
 
         # Stored specifications come back sorted by name, and a file of weights holds tensors and nothing else.
-        again = component.factory(InputSpec(dict(reversed(list(inputs.blocks.items())))), n_outputs).eval()
+        again = architecture.make(component, InputSpec(dict(reversed(list(inputs.blocks.items())))), n_outputs).eval()
         again.load_state_dict({name: weight.clone() for name, weight in network.state_dict().items()})
         _require(torch.equal(again(rows), together), f"{case} predicts otherwise once its weights are loaded again")
     storages = [weight.data_ptr() for weight in network.state_dict().values() if weight.numel()]
@@ -192,7 +209,7 @@ def _check_pretraining(component: Component, inputs: InputSpec, n_outputs: int, 
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        network = component.factory(inputs, n_outputs)
+        network: Any = architecture.make(component, inputs, n_outputs)
         if not hasattr(network, "pretrain"):
             return
         names = list(network.state_dict())
@@ -212,11 +229,19 @@ def _check_outputs(outputs: Any, n_rows: int, n_outputs: int, case: str) -> None
 
 
 def _batch(inputs: InputSpec, n_rows: int) -> dict[str, Tensor]:
-    """Returns random rows: numeric (rows, columns), categorical (rows, columns) with every code that may occur."""
+    """Returns random rows, of codes with the first and the last that may occur, and of sequences with their ends."""
     blocks = {}
     for name, block in inputs.blocks.items():
-        if block.kind == "numeric":
+        if block.kind in FLOATS:
             blocks[name] = torch.randn(n_rows, *block.shape)
+            if block.masked:
+                there = torch.arange(block.shape[-1]) < torch.randint(0, block.shape[-1] + 1, (n_rows, 1))
+                blocks[name] = blocks[name] * there[:, None]
+                blocks[name][:, -1] = there.float()
+        elif block.kind == "tokens":
+            lengths = torch.randint(0, block.shape[0] + 1, (n_rows, 1))
+            codes = torch.randint(1, block.cardinalities[0], (n_rows, *block.shape))
+            blocks[name] = codes * (torch.arange(block.shape[0]) < lengths)
         else:
             codes = torch.stack([torch.randint(n, (n_rows,)) for n in block.cardinalities], dim=1)
             for code, row in zip((0, -1), range(min(n_rows, 2)), strict=False):  # the unknown code, and the last one
@@ -403,9 +428,9 @@ def check_augmentation(component: Component) -> None:
         AssertionError: Says which part of the contract is broken.
     """
     _check_signature(component)
-    for mix in MIXES:
-        case = f"the augmentation `{component.name}` on {mix} columns"
-        inputs = _INPUTS[mix]
+    columns = {f"{mix} columns": _INPUTS[mix] for mix in MIXES}
+    for told, inputs in (columns | _STRUCTURED).items():
+        case = f"the augmentation `{component.name}` on {told}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             rows, y = _batch(inputs, 12), torch.arange(12) % 3
@@ -429,7 +454,7 @@ def _check_augmented(found: Augmented, batch: Mapping[str, Tensor], y: Tensor, i
         fits = (block.shape, block.dtype) == (batch[name].shape, batch[name].dtype)
         _require(fits, f"{case} gives {block.dtype} of shape {tuple(block.shape)} for `{name}`")
         _require(bool(block.isfinite().all()), f"{case} gives numbers that are not finite")
-        if inputs.blocks[name].kind == "categorical":
+        if inputs.blocks[name].cardinalities:
             inside = bool(((block >= 0) & (block < torch.tensor(inputs.blocks[name].cardinalities))).all())
             _require(inside, f"{case} gives codes beyond the cardinalities")
     _require(0 <= found.share <= 1, f"{case} gives the share {found.share}")

@@ -206,9 +206,12 @@ def prepare(
 def _preprocessing(configuration: Configuration, schema: Schema, seed: int) -> Preprocessing:
     """Returns the steps to fit, which tell the network no more than it asks for."""
     network = configuration.network
-    embedding = catalogue("network")[network.name].hyperparameters.get("numeric_embedding")
+    component = catalogue("network")[network.name]
+    embedding = component.hyperparameters.get("numeric_embedding")
     cuts = embedding is not None and network.params.get(embedding.name, embedding.default) == "piecewise_linear"
-    return Preprocessing(configuration.preprocessing, schema, seed=seed, quantiles=cuts)
+    return Preprocessing(
+        configuration.preprocessing, schema, seed=seed, quantiles=cuts, tokens="tokens" in component.traits
+    )
 
 
 def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:

@@ -42,6 +42,13 @@ class ColumnKind(StrEnum):
     TEXT = "text"
     IDENTIFIER = "identifier"
     CONSTANT = "constant"
+    IMAGE = "image"
+    SEQUENCE = "sequence"
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether a column is a cell of a block, such as a pixel, and means nothing by itself."""
+        return self in (ColumnKind.IMAGE, ColumnKind.SEQUENCE)
 
 
 class Direction(StrEnum):
@@ -105,11 +112,33 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Columns that are one thing: the pixels of an image, the steps of a sequence.
+
+    Attributes:
+        kind: `image` or `sequence`.
+        columns: Their names, in row-major order of the shape.
+        shape: (channels, height, width) of an image, (channels, steps) of a sequence.
+    """
+
+    name: str
+    kind: ColumnKind
+    columns: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
-    """What a table must look like to be trained on or predicted."""
+    """What a table must look like to be trained on or predicted.
+
+    Attributes:
+        columns: All of them but the target, those of blocks among them.
+        blocks: Columns that belong together; the others stand for themselves.
+    """
 
     columns: tuple[Column, ...]
     target: Target
+    blocks: tuple[Block, ...] = ()
 
     def names(self, *kinds: ColumnKind) -> list[str]:
         """Returns the names of the columns of these kinds, in the table's order; of all columns without kinds."""
@@ -126,6 +155,8 @@ class Schema:
             ColumnKind.NUMERIC: 0.0,
             ColumnKind.BOOLEAN: True,
             ColumnKind.DATETIME: "2000-01-01T00:00:00",
+            ColumnKind.IMAGE: 0.0,
+            ColumnKind.SEQUENCE: 0.0,
         }
         return {column.name: made_up.get(column.kind, "example") for column in self.used}
 
@@ -138,6 +169,10 @@ class Schema:
         return cls(
             columns=tuple(Column(**{**column, "kind": ColumnKind(column["kind"])}) for column in document["columns"]),
             target=Target(target["name"], Task(target["task"]), tuple(target["classes"])),
+            blocks=tuple(
+                Block(block["name"], ColumnKind(block["kind"]), tuple(block["columns"]), tuple(block["shape"]))
+                for block in document.get("blocks", ())  # earlier documents have none
+            ),
         )
 
 
@@ -234,17 +269,21 @@ class BlockSpec:
     """One block of inputs.
 
     Attributes:
-        kind: `numeric` or `categorical`.
-        shape: Shape of one example, without the batch; (columns,).
-        cardinalities: Number of codes of each categorical column, code 0 being "unknown"; empty for numeric.
+        kind: `numeric`, `categorical`, `image`, `sequence` or `tokens`.
+        shape: Shape of one example, without the batch: (columns,); of an image (channels, height, width), of a sequence
+            (channels, steps), of tokens (tokens,).
+        cardinalities: Number of codes of each categorical column, code 0 being "unknown"; of tokens the number of
+            codes, code 0 being "no token"; empty for others.
         quantiles: Of each numeric column over training rows, at least two, strictly increasing, without the extremes;
             empty where no network asked for them.
+        masked: Whether the last channel of a sequence is 1 as far as the sequence goes, and 0 after its end.
     """
 
     kind: str
     shape: tuple[int, ...]
     cardinalities: tuple[int, ...] = ()
     quantiles: tuple[tuple[float, ...], ...] = ()
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +304,7 @@ class InputSpec:
                     tuple(block["shape"]),
                     tuple(block["cardinalities"]),
                     tuple(tuple(column) for column in block.get("quantiles", ())),  # earlier documents have none
+                    block.get("masked", False),
                 )
                 for name, block in document.items()
             }
@@ -292,7 +332,8 @@ class Part:
     """Arrays of one part of a fold.
 
     Attributes:
-        inputs: Block name -> float32 (rows, columns) for numeric, int64 (rows, columns) for categorical.
+        inputs: Block name -> float32 (rows, columns) for numeric, int64 (rows, columns) for categorical and tokens,
+            float32 (rows, *shape) for images and sequences.
         target: int64 class positions, or float64 values in their own unit; (rows,).
     """
 

@@ -49,10 +49,10 @@ def infer_kind(column: pd.Series) -> ColumnKind:
 def canonical(column: pd.Series, kind: ColumnKind) -> pd.Series:
     """Returns a column in the form that its kind has everywhere after this; a value that does not fit is missing.
 
-    Numeric and boolean become float64 (infinities stay), datetime becomes datetime64[us], naive and in UTC,
-    categorical and text become `str`. The index stays.
+    Numbers, truth values and cells of blocks become float64 (infinities stay), dates datetime64[us], naive and in UTC,
+    categories and texts `str`. The index stays.
     """
-    if kind is ColumnKind.NUMERIC:
+    if kind is ColumnKind.NUMERIC or kind.is_cell:
         return _numbers(column)
     if kind is ColumnKind.BOOLEAN:
         return _words(column).str.strip().str.lower().map(_TRUTH).astype("float64")

@@ -18,6 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from automl.data import blocks as layouts
+from automl.data.blocks import BlockLayout
 from automl.data.checks import check
 from automl.data.columns import canonical, infer_kind
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
@@ -31,6 +33,7 @@ _EXPECTED = {
     ColumnKind.BOOLEAN: ("truth values", "Write true or false, or leave the cells empty."),
     ColumnKind.DATETIME: ("dates", "Write them as 2026-01-31 or 2026-01-31T12:00:00, or leave the cells empty."),
 }
+_EXPECTED |= dict.fromkeys((ColumnKind.IMAGE, ColumnKind.SEQUENCE), _EXPECTED[ColumnKind.NUMERIC])
 
 
 def make_dataset(
@@ -43,6 +46,7 @@ def make_dataset(
     positive: Scalar = None,
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
+    blocks: Sequence[BlockLayout] = (),
 ) -> Dataset:
     """Returns a table ready to be split; rows without a target are left out, and notes tell so.
 
@@ -55,6 +59,7 @@ def make_dataset(
         positive: The positive class of a binary task; by default the last one in order.
         kinds: Kinds of columns where the inferred one would be wrong.
         split_columns: Columns that steer the split and are no features.
+        blocks: Columns that belong together.
 
     Raises:
         ConfigError: There is no such task.
@@ -65,7 +70,7 @@ def make_dataset(
     has_target = frame[target].notna().to_numpy()
     rows = frame.loc[has_target]
     goal, y, notes = read_target(frame[target], task, positive)
-    schema, column_notes = describe(rows.drop(columns=[target, *split_columns]), goal, kinds)
+    schema, column_notes = describe(rows.drop(columns=[target, *split_columns]), goal, kinds, blocks)
     rows = rows.reset_index(drop=True)
     features, changes = conform(rows[schema.names()], schema)
     return Dataset(
@@ -80,18 +85,23 @@ def make_dataset(
     )
 
 
-def describe(rows: pd.DataFrame, target: Target, kinds: Mapping[str, ColumnKind]) -> tuple[Schema, tuple[str, ...]]:
+def describe(
+    rows: pd.DataFrame, target: Target, kinds: Mapping[str, ColumnKind], blocks: Sequence[BlockLayout] = ()
+) -> tuple[Schema, tuple[str, ...]]:
     """Returns what the feature columns are, and notes on those that are left out.
 
     Args:
         rows: The feature columns, or a sample of their rows, indexed by the rows' positions in the table.
         target: What is predicted.
         kinds: Kinds of columns where the inferred one would be wrong.
+        blocks: Columns that belong together.
 
     Raises:
-        DataError: No column is left to predict from.
+        DataError: No column is left to predict from, or a block does not fit the columns.
     """
-    schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target)
+    found = layouts.resolve(blocks, list(rows.columns))
+    kinds = {**kinds, **layouts.kinds(found)}
+    schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target, found)
     if not schema.used:
         raise DataError(
             "no column is left to predict from: all are constant or identify rows",
@@ -182,7 +192,7 @@ class Conforming:
         if misfit is not None:
             earlier = self._misfits.get(column.name)
             self._misfits[column.name] = replace(earlier, n=earlier.n + misfit.n) if earlier else misfit
-        if column.kind is ColumnKind.NUMERIC:
+        if column.kind is ColumnKind.NUMERIC or column.kind.is_cell:
             infinite = np.isinf(values.to_numpy())
             self._n_infinite[column.name] += int(infinite.sum())
             values = values.mask(infinite) if infinite.any() else values

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from automl.data import parts, sources
+from automl.data.blocks import BlockLayout
 from automl.data.checks import check
 from automl.data.dataset import Conforming, describe, read_target
 from automl.errors import ConfigError
@@ -89,12 +90,13 @@ def survey(
     positive: Scalar = None,
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
+    blocks: Sequence[BlockLayout] = (),
     seed: int = 0,
 ) -> Survey:
     """Returns what there is to know of a table before its rows are stored; arguments as of `sources.read`.
 
     Args:
-        target, task, name, positive, kinds, split_columns: As of `make_dataset`.
+        target, task, name, positive, kinds, split_columns, blocks: As of `make_dataset`.
         seed: Of the sample.
 
     Raises:
@@ -118,7 +120,7 @@ def survey(
     goal, y, notes = read_target(steering[target], task, positive)
     has_target = steering[target].notna().to_numpy()
     described = sample[sample[target].notna()].drop(columns=[target, *split_columns])
-    schema, column_notes = describe(described, goal, kinds)
+    schema, column_notes = describe(described, goal, kinds, blocks)
     extra = steering.loc[has_target, list(split_columns)].reset_index(drop=True) if split_columns else None
     dataset = Dataset(
         features=pd.DataFrame(index=range(len(y))),

@@ -379,7 +379,9 @@ def _wide(arrow_schema: pa.Schema, schema: Schema | None) -> list[str]:
 
     words = set(arrow_schema.names)
     if schema is not None:
-        words = {column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC}
+        words = {
+            column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC and not column.kind.is_cell
+        }
     wide = (pa.int64(), pa.uint64())
     return [field.name for field in arrow_schema if field.name in words and field.type in wide]
 

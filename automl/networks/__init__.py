@@ -1,5 +1,8 @@
 """Networks, each in a file of its own named after it.
 
+A network takes columns (blocks `numeric` and `categorical`), and what its module's `TAKES` names beside: `image`,
+`sequence`, `tokens`. It is offered for tables with a block of these, and `automl.architecture` flattens other blocks.
+
 What a network may tell training beside its outputs, none of which is needed:
 
 * a parameter's attribute `lr_factor`: by how much its learning rate differs from the optimizer's;

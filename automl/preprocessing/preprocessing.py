@@ -1,16 +1,18 @@
 """The walk: fits the chosen steps on the training rows, one after the other, and repeats them on any other rows.
 
-The rows travel as *blocks*: `numeric` (float64 with NaN: numbers, booleans, the parts of dates, what texts became) and
-`categorical` (strings until they are encoded, int64 codes from then on). What a stage reads and writes:
+The rows travel as *blocks*: `numeric` (float64 with NaN: numbers, booleans, the parts of dates, what texts became),
+`categorical` (strings until they are encoded, int64 codes from then on), and each of the schema's blocks by its name
+(float32: images and sequences, centred and scaled by channel before all steps). Texts are numbers, or `tokens` for
+networks that read them. What a stage reads and writes:
 
 | stage      | reads       | writes                                                      |
 | ---------- | ----------- | ----------------------------------------------------------- |
-| cleaning   | both        | fewer training rows of both; nothing at prediction          |
+| cleaning   | all         | fewer training rows; nothing at prediction                  |
 | imputation | numeric     | numeric, and categorical with the trait `fills_categories`  |
 | encoding   | categorical | numeric, or categorical with the trait `categorical_output` |
 | clipping   | numeric     | numeric                                                     |
 | scaling    | numeric     | numeric                                                     |
-| resampling | both        | other training rows of both; nothing at prediction          |
+| resampling | all         | other training rows; nothing at prediction                  |
 | selection  | numeric     | numeric, fewer columns                                      |
 | reduction  | numeric     | numeric, mixtures of the columns, mostly fewer              |
 
@@ -32,6 +34,7 @@ Traits of a step:
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,8 +61,10 @@ from automl.preprocessing import (  # noqa: F401  register
     scaling,
     selection,
 )
+from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.saving import read, write
+from automl.preprocessing.tokens import N_CODES, HashedTokens
 from automl.values import (
     BlockSpec,
     Choice,
@@ -76,7 +81,7 @@ from automl.values import (
 
 Blocks = dict[str, NDArray[Any]]
 
-NUMERIC, CATEGORICAL = "numeric", "categorical"
+NUMERIC, CATEGORICAL, TOKENS = "numeric", "categorical", "tokens"
 
 #: The level that a missing category is.
 MISSING = "<missing>"
@@ -171,6 +176,7 @@ class Preprocessing:
         schema: Of the canonical frame: numbers and booleans as float64, dates as datetime64, the others as strings.
         seed: Of everything that is drawn at random.
         quantiles: Whether the network is told the quantiles of numeric columns.
+        tokens: Whether the network reads texts, instead of seeing the directions of their TF-IDF weights.
 
     Attributes:
         inputs: What a network is told, known after fitting.
@@ -180,7 +186,9 @@ class Preprocessing:
         ConfigError: The steps cannot work together on such a table.
     """
 
-    def __init__(self, steps: Sequence[Step], schema: Schema, *, seed: int, quantiles: bool = False) -> None:
+    def __init__(
+        self, steps: Sequence[Step], schema: Schema, *, seed: int, quantiles: bool = False, tokens: bool = False
+    ) -> None:
         problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema)
         if problems:
             raise ConfigError(problems)
@@ -188,6 +196,7 @@ class Preprocessing:
         self.schema = schema
         self.seed = seed
         self.quantiles = quantiles
+        self.tokens = tokens and bool(schema.names(ColumnKind.TEXT))
         self.inputs = InputSpec({})
         self.notes: tuple[str, ...] = ()
         self._fitted: list[FittedStep] = []
@@ -216,8 +225,7 @@ class Preprocessing:
             target: Class positions (int64) or values (float64); (rows,).
 
         Returns:
-            Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`; and
-            the targets. Rows may have been dropped, repeated or made up.
+            Block name -> array, as of `Part.inputs`; and the targets. Rows may have been dropped, repeated or made up.
 
         Raises:
             DataError: No row or no column is left to learn from.
@@ -303,10 +311,10 @@ class Preprocessing:
             rows: Positions of the rows wanted, in this order; None: all.
 
         Returns:
-            Block name -> array, float32 (rows, columns) for `numeric` and int64 (rows, columns) for `categorical`.
+            Block name -> array, as of `Part.inputs`.
         """
         if len(features if rows is None else rows) == 0:
-            return {name: np.empty((0, *block.shape), _DTYPES[name]) for name, block in self.inputs.blocks.items()}
+            return {name: np.empty((0, *b.shape), _DTYPES[b.kind]) for name, b in self.inputs.blocks.items()}
         return _finish(_apply(self._fitted, _blocks(features, self.schema, rows)))
 
     def save(self, path: Path) -> None:
@@ -362,13 +370,13 @@ class Preprocessing:
                     break
                 rows = self._advance(self.steps[n_done], rows)
                 n_done += 1
-        self.inputs = _describe(rows.train, self._cardinalities, self.quantiles)
+        self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles)
         return rows
 
     def _resume(self, cache: PrefixCache) -> tuple[int, Rows | None]:
         """Returns how many steps are done according to the cache, and the rows after them; None if not even begun."""
         for n_done in range(len(self.steps), -1, -1):
-            found = cache.load(self.steps[:n_done], self.seed)
+            found = cache.load(self._until(n_done), self.seed)
             if found is not None:
                 document, arrays = found
                 self._fitted = [FittedStep(**step) for step in document["fitted"]]
@@ -392,7 +400,11 @@ class Preprocessing:
         arrays = {"target": rows.target}
         arrays |= {f"train {name}": block for name, block in rows.train.items()}
         arrays |= {f"val {name}": block for name, block in rows.val.items()}
-        return cache.store(self.steps[:n_done], self.seed, document, arrays, seconds)
+        return cache.store(self._until(n_done), self.seed, document, arrays, seconds)
+
+    def _until(self, n_done: int) -> list[Step]:
+        """Returns what names the rows after some steps: these, and how texts are read."""
+        return [*([Step("text", Choice(TOKENS))] if self.tokens else []), *self.steps[:n_done]]
 
     def _fitted_document(self) -> list[dict[str, Any]]:
         return [
@@ -412,11 +424,19 @@ class Preprocessing:
         if len(target) == 0:
             raise DataError("there are no training rows")
         blocks = _blocks(features, self.schema, train)
-        for name in self.schema.names(ColumnKind.TEXT):
+        for number, name in enumerate(self.schema.names(ColumnKind.TEXT), start=1):
+            if self.tokens:
+                tokens = f"{TOKENS}_{number}" if number > 1 else TOKENS
+                blocks = self._fit(FittedStep(f"text {name}", tokens, HashedTokens()), blocks, target)
+                self.notes += (f"text `{name}` became {blocks[tokens].shape[1]} tokens",)
+                continue
             n_before = _n_columns(blocks)[NUMERIC]
             step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
             blocks = self._fit(step, blocks, target)
             self.notes += (f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns",)
+        for block in self.schema.blocks:
+            step = FittedStep(block.name, block.name, ChannelScaling(sequence=block.kind is ColumnKind.SEQUENCE))
+            blocks = self._fit(step, blocks, target)
         empty = imputation.EmptyColumns()
         blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
         self.notes += tuple(getattr(empty, "notes_", ()))
@@ -446,7 +466,8 @@ class Preprocessing:
             return blocks, target, ["the training rows have one class only and are left as they are"]
         if hasattr(estimator, "fit_resample"):
             before = target
-            seen = (NUMERIC,) if step.stage == "imputation" else (NUMERIC, CATEGORICAL)
+            whole = (NUMERIC, *(block.name for block in self.schema.blocks), CATEGORICAL)
+            seen = (NUMERIC,) if step.stage == "imputation" else whole
             self._resamplers.append(_Resampler(len(self._fitted), clone(estimator), seen))
             blocks, target = _resample(estimator, blocks, target, seen)
             if self.schema.target.task.is_classification and len(before) != len(target):
@@ -579,7 +600,14 @@ def _complete(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 # --- from a frame to blocks, and from blocks to what a network takes -----------------------------------------------
 
-_DTYPES: dict[str, type[np.generic]] = {NUMERIC: np.float32, CATEGORICAL: np.int64}
+#: By the kind of a block.
+_DTYPES: dict[str, type[np.generic]] = {
+    NUMERIC: np.float32,
+    CATEGORICAL: np.int64,
+    ColumnKind.IMAGE: np.float32,
+    ColumnKind.SEQUENCE: np.float32,
+    TOKENS: np.int64,
+}
 
 
 def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | None) -> Blocks:
@@ -596,6 +624,9 @@ def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | No
         blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
     if categories:
         blocks[CATEGORICAL] = np.column_stack(categories)
+    for block in schema.blocks:
+        cells = [features[name].to_numpy(np.float64) for name in block.columns]
+        blocks[block.name] = _matrix(cells, [], rows, len(features), np.float32).reshape(-1, *block.shape)
     return blocks
 
 
@@ -604,14 +635,15 @@ def _matrix(
     parts: Sequence[NDArray[np.float64]],
     rows: NDArray[np.int64] | None,
     n_rows: int,
-) -> NDArray[np.float64]:
+    dtype: type[np.floating[Any]] = np.float64,
+) -> NDArray[Any]:
     """Returns the rows of `numbers` beside `parts`, which hold these rows alone; NaN stays, infinity does not.
 
     The table is the largest thing in memory, so no second copy is made on the way: a few rows at a time are gathered,
     few enough for the processor's cache.
     """
     n_rows = n_rows if rows is None else len(rows)
-    matrix = np.empty((n_rows, len(numbers) + len(parts)))
+    matrix = np.empty((n_rows, len(numbers) + len(parts)), dtype)
     for first in range(0, n_rows, GATHERED_ROWS):
         some = slice(first, first + GATHERED_ROWS)
         chosen = some if rows is None else rows[some]
@@ -634,7 +666,7 @@ def _strings(column: pd.Series[Any], missing: str) -> NDArray[np.object_]:
     return column.astype(object).where(column.notna(), missing).to_numpy(object)
 
 
-def _describe(blocks: Blocks, cardinalities: tuple[int, ...], quantiles: bool) -> InputSpec:
+def _describe(blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], quantiles: bool) -> InputSpec:
     """Returns what the blocks of the training rows look like, with or without quantiles of the numeric columns.
 
     Raises:
@@ -646,6 +678,11 @@ def _describe(blocks: Blocks, cardinalities: tuple[int, ...], quantiles: bool) -
         specs[NUMERIC] = BlockSpec(NUMERIC, (numbers.shape[1],), (), _quantiles(numbers) if quantiles else ())
     if CATEGORICAL in blocks:
         specs[CATEGORICAL] = BlockSpec(CATEGORICAL, (blocks[CATEGORICAL].shape[1],), cardinalities)
+    for block in schema.blocks:
+        shape = blocks[block.name].shape[1:]
+        specs[block.name] = BlockSpec(block.kind.value, shape, masked=shape[0] > block.shape[0])
+    for name in (name for name in blocks if name.startswith(TOKENS)):
+        specs[name] = BlockSpec(TOKENS, blocks[name].shape[1:], (N_CODES + 1,))
     if not specs:
         raise DataError("preprocessing leaves no column to learn from", remedy="Look at what the columns hold.")
     return InputSpec(specs)
@@ -688,7 +725,7 @@ def _finish(blocks: Blocks) -> Blocks:
         finished[NUMERIC] = np.clip(blocks[NUMERIC], -MAX_OUTPUT, MAX_OUTPUT, out=numbers, casting="same_kind")
     if CATEGORICAL in blocks:
         finished[CATEGORICAL] = blocks[CATEGORICAL].astype(np.int64, copy=False)
-    return finished
+    return finished | {name: block for name, block in blocks.items() if name not in finished}
 
 
 # --- steps ---------------------------------------------------------------------------------------------------------
@@ -702,26 +739,28 @@ def _resample(
     if not seen:
         return blocks, target
     matrix = np.hstack([_as_numbers(block) for block in seen.values()])
-    n_numeric = seen[NUMERIC].shape[1] if NUMERIC in seen else 0
+    n_codes = seen[CATEGORICAL].shape[1] if CATEGORICAL in seen else 0  # they come last
     if "categorical_features" in sampler.get_params():
-        sampler.set_params(categorical_features=tuple(range(n_numeric, matrix.shape[1])))
+        sampler.set_params(categorical_features=tuple(range(matrix.shape[1] - n_codes, matrix.shape[1])))
     made, made_target = sampler.fit_resample(matrix, target)
     positions = getattr(sampler, "sample_indices_", None)
     if positions is not None:
         return {name: block[positions] for name, block in blocks.items()}, target[positions]
     # Contiguous, as the cache can only keep what it can give back in the same order of memory.
-    parts = {
-        NUMERIC: np.ascontiguousarray(made[:, :n_numeric]),
-        CATEGORICAL: np.rint(made[:, n_numeric:]).astype(np.int64),
-    }
-    return {name: parts[name] for name in seen}, made_target
+    parts, first = {}, 0
+    for name, block in seen.items():
+        last = first + math.prod(block.shape[1:])
+        part = made[:, first:last].reshape(-1, *block.shape[1:])
+        parts[name] = np.rint(part).astype(np.int64) if name == CATEGORICAL else np.ascontiguousarray(part, block.dtype)
+        first = last
+    return parts, made_target
 
 
 def _as_numbers(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns a block as numbers, with a code for each string: equal ones are all that these can be compared for."""
+    """Returns a block as numbers, (rows, columns); strings as codes: that they are equal is all that these can tell."""
     if block.dtype == object:
         block = np.column_stack([pd.factorize(column)[0] for column in block.T])
-    return block.astype(np.float64)
+    return block.reshape(len(block), -1).astype(np.float64)
 
 
 def _apply(steps: Sequence[FittedStep], blocks: Blocks) -> Blocks:

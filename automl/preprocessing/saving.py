@@ -28,6 +28,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransform
 
 from automl.components import STAGES, catalogue
 from automl.errors import RefusedError
+from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.clipping import Fences
 from automl.preprocessing.encoding import (
     HashedLevels,
@@ -50,6 +51,7 @@ from automl.preprocessing.reduction import (
 )
 from automl.preprocessing.scaling import CoarseQuantiles, SmoothClip, SpreadPower, SpreadScaler
 from automl.preprocessing.selection import BestColumns, UncorrelatedColumns
+from automl.preprocessing.tokens import HashedTokens
 
 #: Every type that a saved preprocessing may be made of. Before adding one, make sure that an object of it with
 #: *arbitrary* attributes runs no code from them, opens no file and no connection, neither when its attributes are set
@@ -67,8 +69,8 @@ ALLOWED_TYPES = frozenset(
         Pipeline,  # calls its steps, which are of these types themselves
         KFold,  # how a target encoder was cross-fitted; without use after that
         # ours: the same, around the ones above
-        *(EmptyColumns, ColumnImputer, RowDropper, SampledImputer, CentroidImputer),
-        *(Levels, TargetMeans, TextDirections, SmallOneHot, LevelCounts, HashedLevels),
+        *(ChannelScaling, EmptyColumns, ColumnImputer, RowDropper, SampledImputer, CentroidImputer),
+        *(Levels, TargetMeans, TextDirections, HashedTokens, SmallOneHot, LevelCounts, HashedLevels),
         *(Fences, CoarseQuantiles, SpreadScaler, SmoothClip, SpreadPower, BestColumns, UncorrelatedColumns),
         *(CappedSVD, RandomDirections, IndependentComponents, ColumnClusters, Discriminants),
         *(KernelComponents, Autoencoder, Manifold),

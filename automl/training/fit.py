@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl import decision, losses
+from automl import architecture, decision, losses
 from automl.components import catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.optimizers import FIND
@@ -190,7 +190,7 @@ def _begin(
     """Returns what trains, before its first epoch or where it was kept, and sentences about what was decided."""
     pl.seed_everything(seed, verbose=False)
     fabric = _fabric(settings.accelerator, settings.precision)
-    network = catalogue("network").build(configuration.network, data.inputs, data.target.n_outputs)
+    network = architecture.build(configuration.network, data.inputs, data.target.n_outputs)
     loss = fabric.to_device(catalogue("loss").build(configuration.loss, data.target))
     batch_size = _batch_size(configuration, data, network)
     draw = catalogue("batches").build(configuration.batches)

@@ -21,28 +21,51 @@ INPUTS = {
     "categorical": InputSpec({"categorical": CATEGORICAL}),
     "both": InputSpec({"numeric": NUMERIC, "categorical": CATEGORICAL}),
 }
+#: The first of a network's kinds says which of these it is given; columns, if it has none.
+STRUCTURED_INPUTS = {
+    "image": [InputSpec({"image": BlockSpec("image", (1, 8, 8))})],
+    "sequence": [
+        InputSpec({"sequence": BlockSpec("sequence", (2, 16))}),
+        InputSpec({"sequence": BlockSpec("sequence", (2, 5), masked=True), "numeric": NUMERIC}),
+    ],
+    "tokens": [InputSpec({"tokens": BlockSpec("tokens", (9,), (40,)), "categorical": CATEGORICAL})],
+}
 #: What makes a network small.
 SMALL = {
     "gandalf": {"stages": 2, "head_width": 16},
     "ft_transformer": {"width": 16, "heads": 2},
     "tabm": {"width": 32, "members": 3},
+    "cnn": {"width": 8, "head_width": 32},
+    "residual_cnn": {"width": 8, "stages": 2},
+    "random_convolutions": {"n_features": 100},
+    "inception_time": {"width": 8, "depth": 3},
+    "bag_of_words": {"n_pairs": 100, "word_dropout": 0.0},
 }
-NAMES = catalogue("network").names()
+NETWORKS = {name: catalogue("network")[name] for name in catalogue("network").names()}
+NAMES = list(NETWORKS)
+OF_COLUMNS = [name for name, network in NETWORKS.items() if not network.traits]
+
+
+def inputs_of(name):
+    kinds = [kind for kind in STRUCTURED_INPUTS if kind in NETWORKS[name].traits]
+    return [inputs for kind in kinds for inputs in STRUCTURED_INPUTS[kind]] or list(INPUTS.values())
 
 
 def build(name, inputs, n_outputs, **params):
-    return catalogue("network")[name].factory(inputs, n_outputs, **SMALL.get(name, {"width": 32}) | params)
+    return NETWORKS[name].factory(inputs, n_outputs, **SMALL.get(name, {"width": 32}) | params)
 
 
 def without_dropout(name):
-    return {param: 0.0 for param in catalogue("network")[name].hyperparameters if param.endswith("dropout")}
+    return {param: 0.0 for param in NETWORKS[name].hyperparameters if param.endswith("dropout")}
 
 
 def batch(inputs, n_rows):
     blocks = {}
     for name, block in inputs.blocks.items():
-        if block.kind == "numeric":
+        if not block.cardinalities:
             blocks[name] = torch.randn(n_rows, *block.shape)
+        elif block.kind == "tokens":
+            blocks[name] = torch.randint(1, block.cardinalities[0], (n_rows, *block.shape))
         else:
             blocks[name] = torch.stack([torch.randint(n, (n_rows,)) for n in block.cardinalities], dim=1)
     return blocks
@@ -60,8 +83,9 @@ def _seed():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_learns_32_rows_by_heart(name):
-    network = build(name, INPUTS["both"], 2, **without_dropout(name))
-    rows, y = batch(INPUTS["both"], 32), torch.randint(2, (32,))
+    inputs = inputs_of(name)[-1]
+    network = build(name, inputs, 2, **without_dropout(name))
+    rows, y = batch(inputs, 32), torch.randint(2, (32,))
     optimizer = torch.optim.Adam(groups(network, 1e-2))
     for _ in range(80):
         optimizer.zero_grad()
@@ -77,14 +101,14 @@ def test_learns_32_rows_by_heart(name):
 CHOICES = [
     (name, parameter.name, choice)
     for name in NAMES
-    for parameter in catalogue("network")[name].hyperparameters.values()
+    for parameter in NETWORKS[name].hyperparameters.values()
     for choice in parameter.choices
 ]
 
 
 @pytest.mark.parametrize(("name", "parameter", "choice"), CHOICES)
 def test_every_choice_can_be_trained_on_any_columns(name, parameter, choice):
-    for inputs in INPUTS.values():
+    for inputs in inputs_of(name):
         network = build(name, inputs, 3, **{parameter: choice})
         outputs = network(batch(inputs, 6))
         outputs.square().sum().backward()
@@ -94,13 +118,19 @@ def test_every_choice_can_be_trained_on_any_columns(name, parameter, choice):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("blocks", [{}, {"photo": BlockSpec("image", (1, 8, 8))}], ids=["none", "image"])
+@pytest.mark.parametrize("blocks", [{}, {"sound": BlockSpec("sound", (1, 8))}], ids=["none", "unknown"])
 def test_says_what_inputs_it_cannot_take(name, blocks):
     with pytest.raises(ValueError, match="however"):
         build(name, InputSpec(blocks), 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_COLUMNS])
+def test_columns_alone_are_nothing_for_what_reads_images_sequences_or_texts(name):
+    with pytest.raises(ValueError, match="needs a block that is"):
+        build(name, INPUTS["both"], 1)
+
+
+@pytest.mark.parametrize("name", OF_COLUMNS)
 def test_a_table_of_one_column_is_learned_from(name):
     inputs = InputSpec({"numeric": BlockSpec("numeric", (1,))})
     network = build(name, inputs, 1).eval()
@@ -115,13 +145,18 @@ WRONG = {
     "gandalf": [{"sparsity": 1.0}, {"sparsity": -0.1}],
     "denoising_mlp": [{"depth": 0}, {"noise": 0.0}, {"noise": 1.0}],
     "wide_and_deep": [{"factors": 0}, {"shrinkage": -1.0}],
+    "cnn": [{"depth": 0}, {"kernel": 2}],
+    "residual_cnn": [{"stages": 0}, {"blocks": 0}],
+    "temporal_cnn": [{"depth": 0}, {"kernel": 4}],
+    "inception_time": [{"depth": 0}],
+    "transformer": [{"width": 30, "heads": 4}, {"patch": 0}],
 }
 
 
 @pytest.mark.parametrize(("name", "params"), [(name, params) for name, all_ in WRONG.items() for params in all_])
 def test_says_what_hyperparameters_it_cannot_take(name, params):
     with pytest.raises(ValueError, match="however"):
-        build(name, INPUTS["both"], 1, **params)
+        build(name, inputs_of(name)[0], 1, **params)
 
 
 @pytest.mark.parametrize("factory", [mlp, residual_mlp])

@@ -1,0 +1,112 @@
+"""From a choice of network and what there is in a table to a module: blocks that a network does not know are flattened.
+
+The traits of a network that are kinds of blocks (`image`, `sequence`, `tokens`) say what it takes as it is, and that
+it is for tables with at least one of them. A network without any takes columns, so that a perceptron sees pixels as
+numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automl.components import Component, catalogue
+from automl.values import BlockSpec, Choice, ColumnKind, InputSpec, Scalar, Schema
+
+#: Kinds of blocks that are more than columns.
+STRUCTURED = ("image", "sequence", "tokens")
+
+NUMERIC = "numeric"
+
+#: Width of what a network that takes columns sees of a text.
+TOKEN_SIZE = 64
+
+
+def build(choice: Choice, inputs: InputSpec, n_outputs: int) -> nn.Module:
+    """Returns the chosen network for a table, with fresh weights.
+
+    It maps a dictionary of blocks to (batch, n_outputs), or (batch, members, n_outputs).
+    """
+    return make(catalogue("network")[choice.name], inputs, n_outputs, choice.params)
+
+
+def make(
+    component: Component, inputs: InputSpec, n_outputs: int, params: Mapping[str, Scalar] | None = None
+) -> nn.Module:
+    """Returns what `build` does, of a network that need not be registered."""
+    strange = {name: b for name, b in inputs.blocks.items() if b.kind in STRUCTURED and b.kind not in component.traits}
+    if not strange:
+        network: nn.Module = component.factory(inputs, n_outputs, **(params or {}))
+        return network
+    flattening = Flattening(strange, inputs.blocks.get(NUMERIC))
+    kept = {name: block for name, block in inputs.blocks.items() if name not in strange}
+    columns = InputSpec({**kept, NUMERIC: flattening.result})
+    return Flattened(flattening, component.factory(columns, n_outputs, **(params or {})))
+
+
+def is_for(component: Component, schema: Schema) -> bool:
+    """Returns whether a network makes something of a table: one for images does not of a table without any."""
+    wanted = component.traits.intersection(STRUCTURED)
+    there = {block.kind.value for block in schema.blocks} | ({"tokens"} if schema.names(ColumnKind.TEXT) else set())
+    return not wanted or bool(wanted & there)
+
+
+class Flattening(nn.Module):
+    """Puts blocks among the numeric columns: images and sequences cell by cell, texts as the mean of their tokens.
+
+    Args:
+        blocks: What is to be flattened, by name.
+        numeric: The numeric columns that there are already; None: there are none.
+
+    Attributes:
+        result: The block of numeric columns that comes of it.
+    """
+
+    def __init__(self, blocks: Mapping[str, BlockSpec], numeric: BlockSpec | None) -> None:
+        super().__init__()
+        self._names = sorted(blocks)
+        self._has_numeric = numeric is not None
+        self.embeddings = nn.ModuleDict(
+            {
+                name: nn.EmbeddingBag(block.cardinalities[0], TOKEN_SIZE, mode="mean", padding_idx=0)
+                for name, block in sorted(blocks.items())
+                if block.kind == "tokens"
+            }
+        )
+        widths = [TOKEN_SIZE if name in self.embeddings else math.prod(blocks[name].shape) for name in self._names]
+        n_before = 0 if numeric is None else numeric.shape[0]
+        # What is told of some columns only is told of none.
+        self.result = BlockSpec(NUMERIC, (n_before + sum(widths),))
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the blocks with all numeric columns in one; (batch, columns)."""
+        parts = [inputs[NUMERIC]] if self._has_numeric else []
+        for name in self._names:
+            block = inputs[name]
+            parts.append(self.embeddings[name](block) if name in self.embeddings else block.flatten(1))
+        kept = {name: block for name, block in inputs.items() if name not in self._names}
+        return {**kept, NUMERIC: torch.cat(parts, dim=1)}
+
+
+class Flattened(nn.Module):
+    """A network that sees what a `Flattening` makes of its inputs."""
+
+    def __init__(self, flattening: Flattening, network: nn.Module) -> None:
+        super().__init__()
+        self.flattening = flattening
+        self.network = network
+        if hasattr(network, "pretrain"):  # training asks whether there is one
+            self.pretrain = self._pretrain
+
+    def forward(self, inputs: dict[str, Tensor]) -> Any:
+        return self.network(self.flattening(inputs))
+
+    def _pretrain(self, inputs: dict[str, Tensor], **told: Any) -> None:
+        with torch.no_grad():
+            columns = self.flattening(inputs)
+        network: Any = self.network
+        network.pretrain(columns, **told)

@@ -1,0 +1,87 @@
+"""Texts as codes of their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl.data.dataset import make_dataset
+from automl.preprocessing.prefix_cache import PrefixCache
+from automl.preprocessing.preprocessing import Preprocessing
+from automl.preprocessing.tokens import MAX_TOKENS, N_CODES, HashedTokens
+from automl.values import BlockSpec, Dataset, Fold
+
+
+def codes(*texts: str, like: list[str] | None = None) -> list[list[int]]:
+    found: list[list[int]] = (
+        HashedTokens().fit(np.array(like or texts, object)).transform(np.array(texts, object)).tolist()
+    )
+    return found
+
+
+def test_words_and_signs_are_tokens_whatever_their_case() -> None:
+    first, second, third = codes("Don't go!", "don't GO !", "do not go")
+    assert first == second
+    assert len(set(first)) == 3
+    assert third[2] == first[1]
+
+
+def test_no_token_is_0_and_follows_the_end() -> None:
+    short, empty, unknown = codes("a", "", "\u00e9\U0001f600 z", like=["a b c"])
+    assert short[0] > 0
+    assert short[1:] == empty[1:] == [0, 0]
+    assert empty == [0, 0, 0]
+    assert unknown[2] > 0
+
+
+def test_a_text_is_cut_after_its_first_tokens() -> None:
+    found = codes("a b c d", like=["a b"])
+    assert found == [codes("a b")[0]]
+    assert len(codes(" ".join(["word"] * 1000))[0]) == MAX_TOKENS
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=20))
+def test_any_texts_have_codes_of_one_length(texts: list[str]) -> None:
+    found = np.array(codes(*texts))
+    assert found.shape[0] == len(texts)
+    assert found.shape[1] >= 1
+    assert found.min() >= 0
+    assert found.max() <= N_CODES
+    ends = (found == 0).argmax(axis=1)
+    for row, end in zip(found, ends, strict=True):
+        if (row == 0).any():
+            assert (row[end:] == 0).all()
+
+
+def reviews() -> Dataset:
+    words = ["good", "bad", "long", "film", "very", "one", "more", "day"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, rng.integers(4, 9))) + f" {row}" for row in range(60)]
+    frame = pd.DataFrame({"review": texts, "title": texts[::-1], "length": rng.normal(size=60), "y": [0, 1] * 30})
+    frame.loc[5, "review"] = None
+    return make_dataset(frame, target="y", name="t", source="s")
+
+
+def test_networks_that_read_are_given_tokens_and_others_directions(tmp_path: Path) -> None:
+    data, fold = reviews(), Fold(np.arange(40), np.arange(40, 60))
+    for tokens in (True, False, True):  # the third time from the cache, which must tell the two apart
+        walk = Preprocessing((), data.schema, seed=0, tokens=tokens)
+        cache = PrefixCache(tmp_path, "rows", keep_all=True)
+        train, _ = walk.fit_fold(data.features, data.target, fold, cache)
+        kinds = {name: block.kind for name, block in walk.inputs.blocks.items()}
+        numeric = {"numeric": "numeric"}
+        assert kinds == (numeric | {"tokens": "tokens", "tokens_2": "tokens"} if tokens else numeric)
+        if tokens:
+            block = walk.inputs.blocks["tokens"]
+            assert block == BlockSpec("tokens", (train.inputs["tokens"].shape[1],), (N_CODES + 1,))
+            assert train.inputs["tokens"][5].tolist() == [0] * block.shape[0]  # a missing text has no word
+            assert walk.transform(data.features.iloc[:0])["tokens"].dtype == np.int64
+    walk.save(tmp_path / "walk.skops")
+    loaded = Preprocessing.load(tmp_path / "walk.skops", data.schema)
+    found, expected = (w.transform(data.features) for w in (loaded, walk))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert b"film" not in (tmp_path / "walk.skops").read_bytes()
