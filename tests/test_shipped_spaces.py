@@ -11,12 +11,13 @@ import pytest
 
 from automl import metrics, plugins
 from automl.components import CATALOGUES
+from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
-from automl.search_space import SearchSpace, bundled, load
+from automl.search_space import SearchSpace, auto, bundled, load
 from automl.testing import boring_table
 from automl.training.fit import fit
 from automl.trial import prepare
-from automl.values import Dataset, Fold, Task, TrainerSettings
+from automl.values import Block, Column, ColumnKind, Dataset, Fold, Schema, Target, Task, TrainerSettings
 
 plugins.load_builtin()
 
@@ -31,9 +32,33 @@ def tables(path: Path) -> list[Task]:
 
 
 def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
-    dataset = make_dataset(boring_table(task, n_rows=240), target="target", task=task, name="x", source="y")
-    space, _ = load(path).for_data(dataset.schema)
+    """Returns a space without what cannot matter on a small table of what it is for, and this table."""
+    written = load(path)
+    table, blocks = boring_table(task, n_rows=240), []
+    wanted = {kind for option in written.network for kind in CATALOGUES["network"][option.name].traits}
+    for kind, shape in (("image", [1, 6, 6]), ("sequence", [2, 18])):
+        if kind in wanted:
+            table[[f"{kind}{i}" for i in range(36)]] = np.random.default_rng(0).normal(size=(240, 36))
+            blocks.append(BlockLayout(kind, f"{kind}*", shape))  # type: ignore[arg-type]
+    dataset = make_dataset(table, target="target", task=task, name="x", source="y", blocks=blocks)
+    space, _ = written.for_data(dataset.schema)
     return space, dataset
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name"),
+    [
+        (["image", "text"], "images"),
+        (["sequence", "numeric"], "sequences"),
+        (["text", "text"], "texts"),
+        (["text", "numeric"], "tabular_regression"),
+    ],
+)
+def test_it_is_chosen_by_what_the_table_holds(kinds: list[str], name: str) -> None:
+    columns = tuple(Column(f"c{i}", ColumnKind(kind), "float64") for i, kind in enumerate(kinds))
+    cells = [column for column in columns if column.kind.is_cell]
+    blocks = tuple(Block(cell.kind.value, cell.kind, (cell.name,), (1, 1)) for cell in cells)
+    assert auto(Schema(columns, Target("y", Task.REGRESSION), blocks)).stem == name
 
 
 OPTIONS = [
