@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast test-faults audit check quality bench-quality rivals bench schemas clean
+.PHONY: setup demo test test-fast test-faults audit check quality bench-quality rivals bench bench-kinds schemas clean
 
 setup: .venv/.ready
 
@@ -66,6 +66,10 @@ $(RIVALS)/%/.ready: benchmarks/rivals/requirements-%.txt
 
 bench: setup  ## What a trial costs beside the bare loop; exits with 1 when a target is missed.
 	$(BIN)/python benchmarks/speed.py
+
+bench-kinds: setup  ## Images, sequences and texts; DATA=FOLDER holds one folder a data set.
+	$(if $(DATA),,$(error DATA=FOLDER with one folder a data set: train.parquet, test.parquet, meta.json))
+	$(BIN)/python benchmarks/kinds.py --data $(DATA)
 
 schemas: setup  ## The JSON Schemas that editors use.
 	$(BIN)/automl schema study > docs/study.schema.json

@@ -136,7 +136,7 @@ def check_network(component: Component, *, mixes: Sequence[Mix] = MIXES) -> None
     structured = {name: inputs for name, inputs in _STRUCTURED.items() if name.split()[-1] in (kinds or STRUCTURED)}
     of_columns = {} if kinds else {f"{mix} columns": _INPUTS[mix] for mix in mixes}
     beside = {
-        f"{name} beside columns": InputSpec({**i.blocks, **_INPUTS["both"].blocks}) for name, i in structured.items()
+        f"{name} beside columns": InputSpec({**i.blocks, **_INPUTS[mixes[-1]].blocks}) for name, i in structured.items()
     }
     cases = {**of_columns, **(structured if kinds else {}), **beside}
     for told, inputs in cases.items():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
+import yaml
 
 from automl import plugins, preparation, search_space, study_spec
 from automl.components import CATALOGUES
+from automl.data import sources
+from tests.command_line import Workplace
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -54,11 +59,30 @@ def test_mlflow_folder_holds_no_python() -> None:
 
 
 def test_tracking_server_listens_on_loopback_and_holds_no_password() -> None:
-    import yaml
-
     compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text(encoding="utf-8"))
     ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
     password = compose["services"]["database"]["environment"]["POSTGRES_PASSWORD"]
     assert password.startswith("${MLFLOW_DATABASE_PASSWORD:?")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_study_runs(path: Path, tmp_path: Path) -> None:
+    """One epoch of its defaults, from the file to a model that predicts."""
+    shutil.copytree(ROOT / "experiments" / "data", tmp_path / "data")
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document |= {"budget": {"trials": 1}, "trainer": {"max_epochs": 1}, "references": False}
+    (tmp_path / path.name).write_text(yaml.safe_dump(document), encoding="utf-8")
+    place = Workplace(tmp_path)
+    ran = place.automl("run", path.name, "--json", "--quiet").json
+    assert ran["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
+    assert ran["test"] is not None
+    table = sources.read(document["data"]["source"], document["data"]["params"], tmp_path).head(20)
+    table.drop(columns=document["data"]["target"]).to_parquet(tmp_path / "new.parquet")
+    place.automl("predict", path.stem, "new.parquet", "-o", "predictions.csv")
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    assert len(predictions) == 20
+    assert predictions.notna().all(axis=None)
