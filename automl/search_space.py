@@ -499,14 +499,17 @@ def bundled() -> Path:
 def auto(schema: Schema) -> Path:
     """Returns the file of the bundled search space that suits the data.
 
-    What has images or sequences is not a matter of columns; texts are, unless there is nothing else.
+    Texts beside columns are a matter of columns, as numbers that tell what they are about.
     """
-    kinds = [block.kind for block in schema.blocks] or list({column.kind for column in schema.used})
-    for kind, name in ((ColumnKind.IMAGE, "images"), (ColumnKind.SEQUENCE, "sequences")):
-        if kind in kinds:
-            return bundled() / f"{name}.yaml"
-    if kinds == [ColumnKind.TEXT]:
-        return bundled() / "texts.yaml"
+    kinds = {block.kind for block in schema.blocks}
+    if kinds and schema.names(ColumnKind.TEXT):
+        kinds.add(ColumnKind.TEXT)
+    if not kinds and all(column.kind is ColumnKind.TEXT for column in schema.used):
+        kinds = {ColumnKind.TEXT}
+    if len(kinds) > 1:
+        return bundled() / "mixtures.yaml"
+    for kind in kinds:
+        return bundled() / f"{kind.value}s.yaml"
     task = "classification" if schema.target.task.is_classification else "regression"
     return bundled() / f"tabular_{task}.yaml"
 

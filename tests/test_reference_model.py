@@ -15,7 +15,15 @@ from automl.data.dataset import make_dataset
 from automl.errors import RefusedError
 from automl.jobs import REFERENCES
 from automl.preprocessing.saving import write
-from automl.reference_model import FIRST_ROUNDS, LARGEST_STEP, NAMES, BoostedTrees, FrameMatrix, ReferenceModel
+from automl.reference_model import (
+    FIRST_ROUNDS,
+    LARGEST_STEP,
+    NAMES,
+    BoostedTrees,
+    FrameMatrix,
+    HashedWords,
+    ReferenceModel,
+)
 from automl.testing import boring_table
 from automl.values import Dataset, Task
 
@@ -193,3 +201,18 @@ def test_a_file_that_holds_another_type_is_refused(tmp_path: Path) -> None:
     skops.io.dump(document, tmp_path / "model.skops")
     with pytest.raises(RefusedError, match="CountVectorizer"):
         ReferenceModel.load(tmp_path / "model.skops", table(Task.BINARY).schema)
+
+
+@pytest.mark.parametrize("texts", [["one two", "three four"], ["", ""], ["a good film", "a bad film"]])
+def test_words_are_weighed_however_few_there_are(texts: list[str]) -> None:
+    given = np.array(texts, object)
+    words = HashedWords().fit(given)
+    weights = words.transform(np.array([*texts, "never seen"], object)).toarray()
+    assert np.isfinite(weights).all()
+    assert np.array_equal(words.transform(given).toarray(), weights[:2])
+
+
+def test_what_one_training_text_alone_says_is_not_kept() -> None:
+    words = HashedWords().fit(np.array(["good film", "bad film"], object))
+    assert len(words.columns_["word"]) == 1
+    assert words.transform(np.array(["film"], object))[0, 0] > 0

@@ -48,7 +48,9 @@ def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
 @pytest.mark.parametrize(
     ("kinds", "name"),
     [
-        (["image", "text"], "images"),
+        (["image", "categorical"], "images"),
+        (["image", "text"], "mixtures"),
+        (["image", "sequence", "numeric"], "mixtures"),
         (["sequence", "numeric"], "sequences"),
         (["text", "text"], "texts"),
         (["text", "numeric"], "tabular_regression"),

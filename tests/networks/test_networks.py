@@ -40,6 +40,7 @@ SMALL = {
     "random_convolutions": {"n_features": 100},
     "inception_time": {"width": 8, "depth": 3},
     "bag_of_words": {"n_pairs": 100, "word_dropout": 0.0},
+    "mixture": {"encoder_width": 8, "width": 16},
 }
 NETWORKS = {name: catalogue("network")[name] for name in catalogue("network").names()}
 NAMES = list(NETWORKS)
@@ -48,7 +49,10 @@ OF_COLUMNS = [name for name, network in NETWORKS.items() if not network.traits]
 
 def inputs_of(name):
     kinds = [kind for kind in STRUCTURED_INPUTS if kind in NETWORKS[name].traits]
-    return [inputs for kind in kinds for inputs in STRUCTURED_INPUTS[kind]] or list(INPUTS.values())
+    found = [inputs for kind in kinds for inputs in STRUCTURED_INPUTS[kind]]
+    if len(kinds) == len(STRUCTURED_INPUTS):  # what brings them together is given all at once, too
+        found.append(InputSpec({name: block for inputs in found for name, block in inputs.blocks.items()}))
+    return found or list(INPUTS.values())
 
 
 def build(name, inputs, n_outputs, **params):
@@ -150,6 +154,7 @@ WRONG = {
     "temporal_cnn": [{"depth": 0}, {"kernel": 4}],
     "inception_time": [{"depth": 0}],
     "transformer": [{"width": 30, "heads": 4}, {"patch": 0}],
+    "mixture": [{"depth": 0}, {"width": 30}, {"encoder_width": 6}],
 }
 
 

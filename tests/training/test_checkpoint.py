@@ -40,7 +40,14 @@ PLAIN = Configuration(
 SETTINGS = TrainerSettings(max_epochs=4, patience=4, accelerator="cpu")
 
 
-def rows(task=Task.BINARY, n_train=64, n_val=32):
+STRUCTURED = {
+    "image": BlockSpec("image", (1, 6, 6)),
+    "sequence": BlockSpec("sequence", (2, 12)),
+    "tokens": BlockSpec("tokens", (5,), (20,)),
+}
+
+
+def rows(task=Task.BINARY, n_train=64, n_val=32, kinds=()):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_train + n_val, 4)).astype(np.float32)
     codes = rng.integers(3, size=(n_train + n_val, 1))
@@ -52,8 +59,13 @@ def rows(task=Task.BINARY, n_train=64, n_val=32):
         else TargetSpec(task, 1, tuple(np.bincount(y)))
     )
     spec = InputSpec({"numeric": BlockSpec("numeric", (4,)), "categorical": BlockSpec("categorical", (1,), (3,))})
+    blocks = {"numeric": X, "categorical": codes}
+    for kind in kinds:
+        shape = (len(X), *STRUCTURED[kind].shape)
+        blocks[kind] = rng.integers(20, size=shape) if kind == "tokens" else rng.normal(size=shape).astype(np.float32)
+    spec = InputSpec({**spec.blocks, **{kind: STRUCTURED[kind] for kind in kinds}})
     parts = [
-        Part({"numeric": X[chosen], "categorical": codes[chosen]}, y[chosen])
+        Part({name: block[chosen] for name, block in blocks.items()}, y[chosen])
         for chosen in (slice(n_train), slice(n_train, None))
     ]
     return PreparedData(*parts, spec, target)
@@ -124,7 +136,8 @@ def test_every_component_goes_on_where_it_was(component, tmp_path):
     network = Choice("realmlp") if "single_row" in component.traits else PLAIN.network  # without batch normalisation
     loss = PLAIN.loss if task is Task.BINARY else Choice("mse")
     configuration = replace(PLAIN, network=network, loss=loss)
-    assert_same(replace(configuration, **{component.kind: Choice(component.name)}), rows(task), tmp_path)
+    data = rows(task, kinds=[kind for kind in STRUCTURED if kind in component.traits])
+    assert_same(replace(configuration, **{component.kind: Choice(component.name)}), data, tmp_path)
 
 
 @pytest.mark.parametrize(
