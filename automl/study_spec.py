@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from automl.data.blocks import BlockLayout
 from automl.documents import differences, read_yaml, validate
@@ -81,6 +81,12 @@ def _share_or_none(value: Any) -> Any:
         raise ValueError(f"found `{value}`; allowed: a share from 0 to below 1, or `auto`") from None
 
 
+def _of_a_column(kind: ColumnKind) -> ColumnKind:
+    if kind.is_cell:
+        raise ValueError(f"found `{kind}`, which no column is by itself; say under `blocks` which belong together")
+    return kind
+
+
 # A plain union would tell one mistake once for each of its members.
 Plain = Annotated[Scalar, BeforeValidator(_plain)]
 Epochs = Annotated[int | Literal["auto"], BeforeValidator(_epochs)]
@@ -89,7 +95,9 @@ Size = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | s
 Share = Annotated[float | Literal["auto"], BeforeValidator(_share)]
 ShareOrNone = Annotated[float | Literal["auto"], BeforeValidator(_share_or_none)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Kind = Annotated[ColumnKind, Field(strict=False), PlainSerializer(lambda kind: kind.value)]
+Kind = Annotated[
+    ColumnKind, Field(strict=False), AfterValidator(_of_a_column), PlainSerializer(lambda kind: kind.value)
+]
 
 
 class _Strict(BaseModel):

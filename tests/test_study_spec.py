@@ -284,3 +284,10 @@ def test_whatever_the_target_is_called_the_name_is_one(target: str) -> None:
 def test_truth_values_among_words_are_told_as_yaml_writes_them() -> None:
     found = problems(SMALLEST | {"data": SMALLEST["data"] | {"out_of_core": "maybe"}})
     assert found == ["x.yaml: data.out_of_core: found `maybe`; allowed: `auto`, `true`, `false`."]
+
+
+@pytest.mark.parametrize("kind", ["image", "sequence"])
+def test_a_column_by_itself_is_no_image(kind: str) -> None:
+    document = {"name": "a", "data": {"source": "csv", "target": "y", "kinds": {"p0": kind}}}
+    with pytest.raises(ConfigError, match=f"data.kinds.p0: found `{kind}`, which no column is by itself; say under"):
+        study_spec.build(document, where="study")

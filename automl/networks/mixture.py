@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.networks._encoded import Encoders, MakeEncoder
+from automl.networks._steps import TOKEN_SIZE
 from automl.networks.bag_of_words import WordBag
 from automl.networks.cnn import ConvolutionalEncoder
 from automl.networks.inception_time import InceptionEncoder
@@ -26,8 +27,8 @@ SequenceEncoder = Literal["temporal_cnn", "inception_time", "recurrent", "transf
 TextEncoder = Literal["bag_of_words", "temporal_cnn", "recurrent", "transformer"]
 Fusion = Literal["concatenation", "gated", "attention"]
 
-#: Codes of pairs of neighbouring words, and width of the vector of a token.
-N_PAIRS, TOKEN_SIZE = 2**15, 64
+#: Codes that pairs of neighbouring words fall into.
+N_PAIRS = 2**15
 
 
 class Mixture(nn.Module):
