@@ -50,6 +50,11 @@ class ColumnKind(StrEnum):
         """Whether a column is a cell of a block, such as a pixel, and means nothing by itself."""
         return self in (ColumnKind.IMAGE, ColumnKind.SEQUENCE)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether values are numbers, of a column or of a cell."""
+        return self is ColumnKind.NUMERIC or self.is_cell
+
 
 class Direction(StrEnum):
     """Whether small or large values of a metric are better."""

@@ -52,7 +52,7 @@ def canonical(column: pd.Series, kind: ColumnKind) -> pd.Series:
     Numbers, truth values and cells of blocks become float64 (infinities stay), dates datetime64[us], naive and in UTC,
     categories and texts `str`. The index stays.
     """
-    if kind is ColumnKind.NUMERIC or kind.is_cell:
+    if kind.is_number:
         return _numbers(column)
     if kind is ColumnKind.BOOLEAN:
         return _words(column).str.strip().str.lower().map(_TRUTH).astype("float64")

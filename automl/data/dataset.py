@@ -192,7 +192,7 @@ class Conforming:
         if misfit is not None:
             earlier = self._misfits.get(column.name)
             self._misfits[column.name] = replace(earlier, n=earlier.n + misfit.n) if earlier else misfit
-        if column.kind is ColumnKind.NUMERIC or column.kind.is_cell:
+        if column.kind.is_number:
             infinite = np.isinf(values.to_numpy())
             self._n_infinite[column.name] += int(infinite.sum())
             values = values.mask(infinite) if infinite.any() else values

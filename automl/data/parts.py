@@ -21,7 +21,7 @@ import pandas as pd
 
 from automl.data import sources
 from automl.errors import AutomlError, DataError
-from automl.values import ColumnKind, Schema
+from automl.values import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -379,9 +379,7 @@ def _wide(arrow_schema: pa.Schema, schema: Schema | None) -> list[str]:
 
     words = set(arrow_schema.names)
     if schema is not None:
-        words = {
-            column.name for column in schema.used if column.kind is not ColumnKind.NUMERIC and not column.kind.is_cell
-        }
+        words = {column.name for column in schema.used if not column.kind.is_number}
     wide = (pa.int64(), pa.uint64())
     return [field.name for field in arrow_schema if field.name in words and field.type in wide]
 
