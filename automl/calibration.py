@@ -1,4 +1,4 @@
-"""Calibration: probabilities that mean what they say, learned from validation rows.
+"""Calibration: probabilities that mean what they say, learned from validation rows; of each target by itself.
 
 Networks rank well and are too sure of themselves, the more so the fewer rows they were trained on.
 """

@@ -74,7 +74,7 @@ def automl(
 def run(
     study: Annotated[Path | None, typer.Argument(help="A study's YAML file.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="The column to predict; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name.")] = None,
     new_name: Annotated[bool, typer.Option("--new-name", help="Begin anew, as NAME-2 if there is a NAME.")] = False,
     time: Annotated[str | None, typer.Option(help="Time for everything, such as 90s, 10m, 2h.")] = None,
@@ -83,7 +83,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
     max_size: MaxSize = None,
@@ -143,12 +143,12 @@ def resume(
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study's YAML file.", show_default=False)] = None,
     data: Annotated[Path | None, typer.Option(help="A table instead of a study file.")] = None,
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="The column to predict; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006
@@ -518,25 +518,25 @@ def main() -> None:
 
 
 def _spec(
-    study: Path | None, data: Path | None, target: str | None, overrides: Mapping[str, tuple[str, Any]]
+    study: Path | None, data: Path | None, targets: list[str] | None, overrides: Mapping[str, tuple[str, Any]]
 ) -> tuple[StudySpec, Path]:
     """Returns the study that the arguments describe, and the folder that its paths are relative to."""
     from automl import study_spec
     from automl.data import sources
 
     if study is not None:
-        if data is not None or target is not None:
+        if data is not None or targets:
             raise ConfigError("a study's file already names its data and target", where="--data, --target")
         return study_spec.load(study, _given(overrides)), study.resolve().parent
-    if data is None or target is None:
+    if data is None or not targets:
         raise ConfigError(
             "nothing to run", remedy="Name a study's file, or a table: automl run --data FILE --target COLUMN"
         )
     source, params = sources.infer(data)
     document = {
         "version": 1,
-        "name": study_spec.name_for(data, target),
-        "data": {"source": source, "params": params, "target": target},
+        "name": study_spec.name_for(data, "-".join(targets)),
+        "data": {"source": source, "params": params, "target": targets[0] if len(targets) == 1 else targets},
     }
     return study_spec.build(document, where="the command line", overrides=_given(overrides)), Path.cwd()
 

@@ -35,14 +35,18 @@ _Array = NDArray[np.float64]
 def choose(
     metric: Metric, y_true: Sequence[NDArray[np.int64]], probabilities: Sequence[NDArray[np.float64]]
 ) -> Weights:
-    """Returns what each class's probability is multiplied with so that the labels do best; empty: nothing.
+    """Returns what each column of probabilities is multiplied with so that the labels do best; empty: nothing.
 
     Args:
         metric: The objective. Nothing is to be decided unless it needs labels.
-        y_true: Class positions, one array a fold; (rows,).
-        probabilities: One array a fold; (rows, classes).
+        y_true: As of `Dataset`, one array a fold.
+        probabilities: One array a fold; (rows, classes), of several targets side by side.
     """
-    return _decide(metric, y_true, probabilities)[0] if _has_choice(metric, probabilities) else ()
+    if not _has_choice(metric, probabilities):
+        return ()
+    if metric.parts:
+        return _choose_each(metric, y_true, probabilities)
+    return _decide(metric, y_true, probabilities)[0]
 
 
 def score(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[NDArray[Any]]) -> float:
@@ -51,16 +55,30 @@ def score(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[
     Args:
         metric: What to compute.
         y_true: One array a fold; (rows,).
-        predictions: One array a fold; (rows, classes) or (rows,).
+        predictions: One array a fold; (rows, columns) or (rows,).
     """
-    if not _has_choice(metric, predictions):
-        return metrics.score_folds(metric, y_true, predictions)
+    if metric.parts or not _has_choice(metric, predictions):
+        return metrics.score_folds(metric, y_true, predictions, choose(metric, y_true, predictions))
     return _decide(metric, y_true, predictions)[1]
 
 
 def _has_choice(metric: Metric, predictions: Sequence[NDArray[Any]]) -> bool:
     """Returns whether there is anything to decide."""
     return metric.needs == "labels" and all(np.isfinite(fold).all() for fold in predictions)
+
+
+def _choose_each(metric: Metric, y_true: Sequence[NDArray[Any]], predictions: Sequence[_Array]) -> Weights:
+    """Returns the weights that are best for each of several targets; empty where nothing is gained together."""
+    weights = np.ones(predictions[0].shape[1])
+    folds = list(zip(y_true, predictions, strict=True))
+    for part in metric.parts:
+        known = [(y, p) for y, p in (metrics.of_part(part, *fold) for fold in folds) if len(y)]
+        if known and part.metric.needs == "labels":
+            found = choose(part.metric, *zip(*known, strict=True))
+            weights[part.columns] = found or 1.0
+    chosen = tuple(weights.tolist())
+    values = [metrics.score_folds(metric, y_true, predictions, each) for each in ((), chosen)]
+    return chosen if metric.better(values[1], values[0]) else ()
 
 
 def _decide(

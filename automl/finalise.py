@@ -14,9 +14,9 @@ import numpy as np
 from automl import decision, metrics, plugins
 from automl.calibration import Calibration, calibrate
 from automl.data import storage
-from automl.predictor import Predictor, combine
+from automl.predictor import Predictor, calibrated, combine
 from automl.trial import by_fold
-from automl.values import FinalTask, Members, Metric, ShippedModel
+from automl.values import FinalTask, Members, Metric, ShippedModel, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 ROUNDS, PATIENCE = 30, 8
 
 #: Objectives that reward probabilities for what they say, and not for the order in which they put rows.
-CALIBRATED = ("log_loss", "brier")
+CALIBRATED = ("log_loss", "brier", "d2")
 
 
 def choose(task: FinalTask) -> Members:
     """Returns the members of what is shipped, which the validation rows choose."""
     schema = storage.load_schema(task.data)
-    metric = metrics.metric(task.objective, schema.target.task)
+    metric = metrics.metric(task.objective, schema.target)
     candidates = _candidates(task)
     if task.deliver == "single":
         return ((candidates[0][0], 1.0),)
@@ -48,7 +48,7 @@ def finalise(task: FinalTask) -> ShippedModel:
     """
     plugins.load(task.plugins)
     schema = storage.load_schema(task.data)
-    metric = metrics.metric(task.objective, schema.target.task)
+    metric = metrics.metric(task.objective, schema.target)
     folders = dict(_candidates(task))
     members = task.members or choose(task)
     y_val, predictions = _validated(task, [folders[name] for name, _ in members])
@@ -57,17 +57,17 @@ def finalise(task: FinalTask) -> ShippedModel:
         np.sum([share * each[fold] for share, each in zip(shares, predictions, strict=True)], axis=0)
         for fold in range(len(y_val))
     ]
-    calibration, blended = _calibrated(metric, y_val, blended, task.seed)
+    calibrations, blended = _calibrated(schema.target, metric, y_val, blended, task.seed)
     weights = decision.choose(metric, y_val, blended)
     unseen = storage.open_part(task.data, "test")
     y_test = unseen.target
     loaded = [_load(folders[name], name in task.refitted) for name, _ in members]
-    predictor = combine(list(zip(loaded, shares, strict=True)), calibration, weights)
+    predictor = combine(list(zip(loaded, shares, strict=True)), calibrations, weights)
     predictor.save(task.out)
     test: dict[str, float] = {}
     reference_scores: dict[str, float] = {}
     if len(y_test):
-        test = metrics.score_all(schema.target.task, y_test, unseen.predict(predictor.predictions), weights)
+        test = metrics.score_all(schema.target, y_test, unseen.predict(predictor.predictions), weights)
         for name, folder in task.references:
             reference = _load(folder, name in task.refitted)
             predicted = unseen.predict(reference.predictions)
@@ -98,16 +98,23 @@ def _validated(task: FinalTask, folders: Sequence[Path]) -> tuple[list[NDArray[A
 
 
 def _calibrated(
-    metric: Metric, y_val: Sequence[NDArray[Any]], blended: list[NDArray[Any]], seed: int
-) -> tuple[Calibration, list[NDArray[Any]]]:
-    """Returns the calibration of an ensemble, unless it spoils the objective, and the predictions after it."""
-    if metric.needs == "values":
-        return Calibration(), blended
-    found = calibrate(np.concatenate(y_val), np.concatenate(blended), curves=metric.name in CALIBRATED, seed=seed)
-    calibrated = [found.apply(fold) for fold in blended]
-    if metric.better(decision.score(metric, y_val, blended), decision.score(metric, y_val, calibrated)):
-        return Calibration(), blended
-    return found, calibrated
+    target: Target, metric: Metric, y_val: Sequence[NDArray[Any]], blended: list[NDArray[Any]], seed: int
+) -> tuple[tuple[Calibration, ...], list[NDArray[Any]]]:
+    """Returns the calibration of each target, unless they spoil the objective, and the predictions after them."""
+    if not any(head.task.is_classification for head in target.heads):
+        return (), blended
+    y, probabilities = np.concatenate(y_val), np.concatenate(blended)
+    curves = metric.name in CALIBRATED
+    found = []
+    for position, (head, columns) in enumerate(zip(target.heads, target.slices or (slice(None),), strict=True)):
+        its_y = y[:, position] if target.parts else y
+        known = ~np.isnan(its_y)
+        its = (its_y[known].astype(np.int64), probabilities[known][:, columns])
+        found.append(calibrate(*its, curves=curves, seed=seed) if head.task.is_classification else Calibration())
+    after = [calibrated(target, fold, found) for fold in blended]
+    if metric.better(decision.score(metric, y_val, blended), decision.score(metric, y_val, after)):
+        return (), blended
+    return tuple(found), after
 
 
 def select(
@@ -122,8 +129,8 @@ def select(
     counts. Caruana et al. 2004, "Ensemble selection from libraries of models".
 
     Args:
-        predictions: For each candidate, best first, one array a fold; (rows, classes) or (rows,).
-        y_true: One array a fold; (rows,).
+        predictions: For each candidate, best first, one array a fold; (rows, columns) or (rows,).
+        y_true: As of `Dataset`, one array a fold.
         stop_at: `time.monotonic()` after which no further round begins; the first one, the best alone, always is.
     """
     picked: list[int] = []

@@ -8,10 +8,24 @@ from pathlib import Path
 from automl.isolation import Caller
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.values import EpochReport, FinalTask, Members, Scored, ShippedModel, TrialTask
+from automl.values import EpochReport, FinalTask, Members, Scored, ShippedModel, Target, Task, TrialTask
 
 #: What a search has to beat, weakest first. A test holds the names against those of `reference_model`.
 REFERENCES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
+
+#: Those that know single targets only, and no quantiles; and those that grow trees for as long as it helps.
+SINGLE, PATIENT = ("forest",), ("shallow_boosting", "slow_boosting")
+
+#: Targets and quantiles, each of which is a model of its own, above which there is no time for patient ones.
+MAX_PATIENT = 3
+
+
+def references(target: Target) -> tuple[str, ...]:
+    """Returns the names of the reference models that are for what is predicted."""
+    n_models = sum(max(len(head.quantiles), 1) for head in target.heads)
+    left_out = {*(SINGLE if target.task not in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION) else ())}
+    left_out |= {*(PATIENT if n_models > MAX_PATIENT else ())}
+    return tuple(name for name in REFERENCES if name not in left_out)
 
 
 def prepare(

@@ -2,12 +2,16 @@
 
 A loss is `factory(target, *, hyperparameters) -> nn.Module` with `forward(outputs, y) -> scalar`. `outputs` is
 (batch, n_outputs), or (batch, members, n_outputs) of a network that is an ensemble inside; `y` (batch,) is what
-`encode` returns. The trait `classification` or `regression` says for which tasks a loss is.
+`encode` returns. The trait `classification`, `regression` or `quantile` says for which tasks a loss is.
+
+A loss knows one target. Several have consecutive outputs of one network, and `build` puts their losses together: a
+target that is missing in a row is left out of that row's loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl.components import register
+from automl.components import catalogue, register
 from automl.errors import ConfigError
-from automl.values import TargetSpec
+from automl.values import USUAL_LOSSES, Choice, TargetSpec, Task
 
 EVALUATION_BATCH_SIZE = 4096
 
@@ -26,8 +30,13 @@ def encode(y: NDArray[Any], target: TargetSpec) -> Tensor:
     """Returns targets as a loss takes them: int64 class positions, or float32 standardised values; (rows,).
 
     Networks start near zero mean and unit variance, so values are learned as (value - mean) / scale; the difference
-    is taken in float64, where a large mean does not swallow it.
+    is taken in float64, where a large mean does not swallow it. Of several targets all are float32, NaN where one is
+    missing; (rows, targets).
     """
+    if target.parts:
+        y = np.asarray(y, dtype=np.float64)
+        shift = np.array([part.mean for part in target.parts])
+        return torch.as_tensor(((y - shift) / np.array([part.scale for part in target.parts])).astype(np.float32))
     if target.task.is_classification:
         return torch.as_tensor(np.asarray(y, dtype=np.int64))
     return torch.as_tensor(((np.asarray(y, dtype=np.float64) - target.mean) / target.scale).astype(np.float32))
@@ -43,11 +52,18 @@ def predictions(outputs: Tensor, target: TargetSpec) -> Tensor:
         target: The target of the training rows.
 
     Returns:
-        Probabilities (rows, classes), of two classes in a binary task, or values (rows,) in the target's own unit.
+        Probabilities (rows, classes), of two classes in a binary task, or values (rows,) in the target's own unit;
+        quantiles (rows, quantiles), rising; of several targets all of these side by side, values as a column.
     """
+    if target.parts:
+        each = [predictions(outputs[..., s], part) for part, s in zip(target.parts, target.slices, strict=True)]
+        return torch.cat([one if one.ndim == 2 else one[:, None] for one in each], dim=1)
     outputs = outputs.detach().cpu().double()  # float32 would round a sure prediction to exactly 0 or 1
     if target.task.is_classification:
         decoded = _logits(outputs).softmax(dim=-1)  # (rows, [members,] classes)
+    elif target.quantiles:
+        # Sorted, quantiles that cross come closer to the true ones (Chernozhukov et al. 2010).
+        decoded = outputs.sort(dim=-1).values * target.scale + target.mean  # (rows, [members,] quantiles)
     else:
         decoded = _values(outputs) * target.scale + target.mean  # (rows, [members])
     return decoded.mean(dim=1) if outputs.ndim == 3 else decoded
@@ -69,7 +85,7 @@ def forward(
         batch_size: Rows per forward pass; it bounds memory and changes nothing else.
 
     Returns:
-        As `predictions`: (rows, classes) or (rows,).
+        As `predictions`: (rows, columns) or (rows,).
     """
     network.eval()
     parameter = next(network.parameters(), None)
@@ -81,6 +97,33 @@ def forward(
             for i in range(0, max(n_rows, 1), batch_size)  # no rows are one empty batch: its result has the right shape
         ]
         return predictions(torch.cat(outputs), target).numpy()
+
+
+def build(choice: Choice, target: TargetSpec, balancing: nn.Module | None = None) -> nn.Module:
+    """Returns the loss of what is to be predicted.
+
+    Args:
+        choice: From the catalogue. Of several targets it is for those of whose kind it is; the others have the usual
+            one of theirs.
+        target: The target of the training rows.
+        balancing: What makes one loss of several targets', their mean if None; labels of a multilabel task count
+            alike, whatever it is.
+    """
+    if target.task is Task.MULTILABEL:
+        # Each label of each row is a binary question, and all of them are asked at once.
+        counts = tuple(np.sum([part.class_counts for part in target.parts], axis=0).tolist())
+        return _Labels(build(choice, TargetSpec(Task.BINARY, 1, counts)))
+    if not target.parts:
+        made: nn.Module = catalogue("loss").build(choice, target)
+        return made
+    chosen = [choice if suits(choice.name, part.task) else Choice(USUAL_LOSSES[part.task]) for part in target.parts]
+    losses = [build(one, part) for one, part in zip(chosen, target.parts, strict=True)]
+    return _SeveralTargets(losses, target, balancing)
+
+
+def suits(name: str, task: Task) -> bool:
+    """Returns whether a loss is for a single target of a task."""
+    return task.kind in catalogue("loss")[name].traits
 
 
 @register("loss", "classification")
@@ -169,7 +212,16 @@ def quantile(target: TargetSpec, *, quantile: float = 0.5) -> nn.Module:
     """
     if not 0.0 < quantile < 1.0:
         raise ConfigError(f"`quantile` must be above 0 and below 1, not {quantile}")
-    return _PerMember(_values, _Pinball(quantile))
+    return _PerMember(_itself, _Pinball((quantile,)))
+
+
+@register("loss", "quantile")
+def pinball(target: TargetSpec) -> nn.Module:
+    """Returns the pinball loss of standardised values (Koenker and Bassett 1978), the mean over all quantiles asked for.
+
+    Each has an output of its own, so that one network learns them together.
+    """
+    return _PerMember(_itself, _Pinball(target.quantiles))
 
 
 @register("loss", "regression")
@@ -197,7 +249,7 @@ class _PerMember(nn.Module):
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         if outputs.ndim == 3:  # (batch, members, n_outputs) -> (batch * members, n_outputs)
-            y = y.repeat_interleave(outputs.shape[1])
+            y = y.repeat_interleave(outputs.shape[1], dim=0)
             outputs = outputs.flatten(0, 1)
         loss: Tensor = self.loss(self.decode(outputs), y)
         return loss
@@ -238,15 +290,77 @@ class _Adjusted(nn.Module):
 
 
 class _Pinball(nn.Module):
-    """Weighs values that are too small by the quantile, those that are too large by the rest; (rows,), (rows,)."""
+    """Weighs values that are too small by the quantile, those that are too large by the rest; (rows, quantiles)."""
 
-    def __init__(self, quantile: float) -> None:
+    quantiles: Tensor
+
+    def __init__(self, quantiles: Sequence[float]) -> None:
         super().__init__()
-        self.quantile = quantile
+        self.register_buffer("quantiles", torch.tensor(quantiles, dtype=torch.float32))
 
     def forward(self, values: Tensor, y: Tensor) -> Tensor:
-        missing = y - values
-        return torch.maximum(self.quantile * missing, (self.quantile - 1) * missing).mean()
+        missing = y[:, None] - values
+        return torch.maximum(self.quantiles * missing, (self.quantiles - 1) * missing).mean()
+
+
+class _Labels(nn.Module):
+    """A binary loss of each label of each row that is known: outputs (batch, [members,] labels), y (batch, labels)."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
+        known = ~y.isnan()
+        # Labels become rows; members stay beside one another.
+        by_label = outputs.movedim(-1, 1)[known]  # (known, [members])
+        loss: Tensor = self.loss(by_label[..., None], y[known].long())
+        return loss
+
+
+class _SeveralTargets(nn.Module):
+    """One loss of several targets; of each, over the rows in which it is known.
+
+    Each is a share of the loss of a constant answer, so that targets of any unit and number of classes compare.
+    """
+
+    usual: Tensor
+
+    def __init__(self, losses: Sequence[nn.Module], target: TargetSpec, balancing: nn.Module | None) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.balancing = balancing
+        self._target = target
+        self.register_buffer("usual", torch.tensor([_of_constant(part) for part in target.parts]))
+
+    def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
+        found = []
+        for position, (loss, part, its) in enumerate(
+            zip(self.losses, self._target.parts, self._target.slices, strict=True)
+        ):
+            known = ~y[:, position].isnan()
+            its_y = y[known, position]
+            its_y = its_y.long() if part.task.is_classification else its_y
+            its_outputs = outputs[known][..., its]
+            # Of no rows the mean is no number; what is learned of them is nothing.
+            found.append(loss(its_outputs, its_y) if len(its_y) else its_outputs.sum())
+        losses = torch.stack(found) / self.usual
+        if self.balancing is None or not torch.is_grad_enabled():  # what is validated is not what is learned
+            return losses.mean()
+        balanced: Tensor = self.balancing(losses)
+        return balanced
+
+
+def _of_constant(target: TargetSpec) -> float:
+    """Returns about what the usual loss of a target comes to when every row is answered alike."""
+    if target.task.is_classification:
+        counts = np.array(target.class_counts, dtype=np.float64)
+        shares = counts[counts > 0] / max(counts.sum(), 1)
+        return max(float(-(shares * np.log(shares)).sum()), 0.01)  # of a class that is hardly ever another
+    if target.quantiles:  # of values with a normal distribution
+        normal = NormalDist()
+        return float(np.mean([normal.pdf(normal.inv_cdf(level)) for level in target.quantiles]))
+    return 1.0
 
 
 def _class_weights(target: TargetSpec, kind: Literal["none", "sqrt", "balanced"]) -> Tensor | None:
@@ -264,6 +378,11 @@ def _logits(outputs: Tensor) -> Tensor:
     A single logit z stands for the two logits 0 and z: their softmax is the sigmoid of z.
     """
     return torch.cat([torch.zeros_like(outputs), outputs], dim=-1) if outputs.shape[-1] == 1 else outputs
+
+
+def _itself(outputs: Tensor) -> Tensor:
+    """Returns the outputs as they are: (..., quantiles)."""
+    return outputs
 
 
 def _values(outputs: Tensor) -> Tensor:

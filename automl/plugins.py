@@ -34,6 +34,7 @@ REGISTERING = (
     "automl.losses",
     "automl.augmentations",
     "automl.averaging",
+    "automl.balancing",
     "automl.draws",
 )
 ENTRY_POINTS = "automl.plugins"

@@ -25,15 +25,16 @@ from automl.errors import RefusedError
 from automl.losses import forward
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.reference_model import ReferenceModel
-from automl.values import Choice, InputSpec, Schema, TargetSpec, Task
+from automl.values import Choice, InputSpec, Schema, Target, TargetSpec, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-#: 2 added reference models, calibration and decision; folders of format 1 have none of them, and are read alike.
-FORMAT = 2
-READABLE = (1, FORMAT)
+#: 2 added reference models, calibration and decision, 3 a calibration for each of several targets; folders of earlier
+#: formats have none of them, and are read alike.
+FORMAT = 3
+READABLE = (1, 2, FORMAT)
 #: Rows that are transformed and predicted at once, so that memory does not grow with the table.
 CHUNK_ROWS = 65_536
 
@@ -54,7 +55,7 @@ class Member:
     weight: float = 1.0
 
     def predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
-        """Returns probabilities (rows, classes) or values (rows,) of a canonical frame."""
+        """Returns what `Predictor.predictions` does, of a canonical frame."""
         return forward(self.network, self.preprocessing.transform(features), self.target)
 
 
@@ -70,7 +71,7 @@ class ReferenceMember:
     weight: float = 1.0
 
     def predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
-        """Returns probabilities (rows, classes) or values (rows,) of a canonical frame."""
+        """Returns what `Predictor.predictions` does, of a canonical frame."""
         return self.model.predictions(features)
 
 
@@ -80,24 +81,27 @@ class Predictor:
     Args:
         schema: What a table must look like.
         members: Those whose probabilities or values are averaged by weight.
-        calibration: What is then done to probabilities.
-        decision: What each class's probability is multiplied with before the largest one is the label; empty: nothing.
+        calibrations: What is then done to each target's probabilities; empty: nothing.
+        decision: What each column of probabilities is multiplied with before the largest one of a target is its label;
+            empty: nothing.
     """
 
     def __init__(
         self,
         schema: Schema,
         members: Sequence[Member | ReferenceMember],
-        calibration: Calibration = Calibration(),  # noqa: B008  frozen
+        calibrations: Sequence[Calibration] = (),
         decision: Sequence[float] = (),
     ) -> None:
         self.schema = schema
         self.members = tuple(members)
-        self.calibration = calibration
+        self.calibrations = tuple(calibrations)
         self.decision = tuple(decision)
 
     def predictions(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Returns probabilities (rows, classes), in the order of the target's classes, or values (rows,).
+
+        Quantiles are (rows, quantiles), rising. Of several targets all of these stand side by side.
 
         Raises:
             DataError: Columns are missing or hold what they may not hold.
@@ -105,7 +109,7 @@ class Predictor:
         return self._predictions(conform(frame, self.schema)[0])
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns one row per row of `frame`, in its order: `prediction`, and `proba_<class>` for classes.
+        """Returns one row per row of `frame`, in its order, with the columns that `Target.columns` names.
 
         Raises:
             DataError: Columns are missing or hold what they may not hold.
@@ -115,12 +119,16 @@ class Predictor:
     def predict_conformed(self, features: pd.DataFrame) -> pd.DataFrame:
         """Returns what `predict` does, of a canonical frame."""
         predictions = self._predictions(features)
-        if self.schema.target.task is Task.REGRESSION:
-            return pd.DataFrame({"prediction": predictions}, index=features.index)
-        classes = self.schema.target.classes
-        labels = pd.Series(classes).take(metrics.labels(predictions, self.decision)).set_axis(features.index)
-        probabilities = {f"proba_{name}": predictions[:, position] for position, name in enumerate(classes)}
-        return pd.DataFrame({"prediction": labels, **probabilities}, index=features.index)
+        target = self.schema.target
+        if not target.parts:
+            found = _columns(target, predictions, self.decision)
+        else:
+            found = []
+            for part, columns in zip(target.parts, target.slices, strict=True):
+                shown = _columns(part, predictions[:, columns], self.decision[columns])
+                found += [shown[0], shown[-1]] if part.task is Task.BINARY else shown
+        names = [name for name, _ in target.columns()]
+        return pd.DataFrame(dict(zip(names, found, strict=True)), index=features.index)
 
     def save(self, folder: Path) -> None:
         """Writes the model's files into an empty or missing folder, the manifest last."""
@@ -131,7 +139,7 @@ class Predictor:
         document = {
             "format": FORMAT,
             "members": [_describe(member) for member in self.members],
-            "calibration": self.calibration.to_json(),
+            "calibration": [calibration.to_json() for calibration in self.calibrations],
             "decision": list(self.decision),
         }
         _write(folder / "architecture.json", document)
@@ -184,16 +192,14 @@ class Predictor:
                 members.append(ReferenceMember(ReferenceModel.load(path, schema), document["weight"]))
                 continue
             choice = Choice(document["network"]["name"], document["network"]["params"])
-            target = document["target"]
-            target = TargetSpec(
-                **{**target, "task": Task(target["task"]), "class_counts": tuple(target["class_counts"])}
-            )
+            target = TargetSpec.from_json(document["target"])
             network = build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs)
             prefix = f"{number}."
             network.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
             members.append(Member(Preprocessing.load(path, schema), network.eval(), choice, target, document["weight"]))
-        calibration = Calibration.from_json(architecture.get("calibration", Calibration().to_json()))
-        return cls(schema, members, calibration, architecture.get("decision", ()))
+        stored = architecture.get("calibration", [])
+        calibrations = [Calibration.from_json(one) for one in (stored if isinstance(stored, list) else [stored])]
+        return cls(schema, members, calibrations, architecture.get("decision", ()))
 
     def _predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
         starts = range(0, max(len(features), 1), CHUNK_ROWS)
@@ -203,12 +209,27 @@ class Predictor:
         total = sum(member.weight for member in self.members)
         parts = [member.weight / total * member.predictions(features) for member in self.members]
         average: NDArray[np.float64] = np.sum(parts, axis=0)
-        return self.calibration.apply(average) if self.schema.target.task.is_classification else average
+        return calibrated(self.schema.target, average, self.calibrations)
+
+
+def calibrated(
+    target: Target, predictions: NDArray[np.float64], calibrations: Sequence[Calibration]
+) -> NDArray[np.float64]:
+    """Returns predictions whose probabilities are calibrated, each target's by its own calibration; empty: by none."""
+    if not calibrations:
+        return predictions
+    if not target.parts:
+        return calibrations[0].apply(predictions) if target.task.is_classification else predictions
+    changed = predictions.copy()
+    for part, columns, calibration in zip(target.parts, target.slices, calibrations, strict=True):
+        if part.task.is_classification:
+            changed[:, columns] = calibration.apply(predictions[:, columns])
+    return changed
 
 
 def combine(
     predictors: Sequence[tuple[Predictor, float]],
-    calibration: Calibration = Calibration(),  # noqa: B008  frozen
+    calibrations: Sequence[Calibration] = (),
     decision: Sequence[float] = (),
 ) -> Predictor:
     """Returns one predictor that averages several, none of them calibrated, by weight."""
@@ -216,7 +237,18 @@ def combine(
     for predictor, weight in predictors:
         total = sum(member.weight for member in predictor.members)
         members += [replace(member, weight=weight * member.weight / total) for member in predictor.members]
-    return Predictor(predictors[0][0].schema, members, calibration, decision)
+    return Predictor(predictors[0][0].schema, members, calibrations, decision)
+
+
+def _columns(target: Target, predictions: NDArray[np.float64], decision: Sequence[float]) -> list[Any]:
+    """Returns what people are given of a single target: what a row is, and each probability or quantile; (rows,)."""
+    if target.task.is_classification:
+        labels = pd.Series(target.classes).take(metrics.labels(predictions, decision)).array
+        return [labels, *predictions.T]
+    if target.quantiles:
+        middle = int(np.abs(np.array(target.quantiles) - 0.5).argmin())
+        return [predictions[:, middle], *predictions.T]
+    return [predictions.reshape(-1)]
 
 
 def _describe(member: Member | ReferenceMember) -> dict[str, Any]:

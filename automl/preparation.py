@@ -21,10 +21,12 @@ from automl.preprocessing.preprocessing import Preprocessing
 from automl.search_space import SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
-from automl.values import Dataset, Schema, Splits
+from automl.values import Dataset, Schema, Splits, Task
 
 #: Share of a study's time that its first trials may take, about: preparation comes before, and the end is kept free.
 FIRST_SHARE = 0.3
+#: Traits by which components say what tasks they are for.
+TASK_KINDS = {task.kind for task in Task}
 #: Differences that a sentence names.
 MAX_SHOWN = 5
 
@@ -124,9 +126,9 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     try:
         table = _read(spec, base, stored)
         dataset = table.dataset if isinstance(table, Survey) else table
-        metric_name = metrics.default_metric(dataset.schema.target.task).name
+        metric_name = metrics.default_metric(dataset.schema.target).name
         if spec.objective != "auto":
-            metric_name = metrics.metric(spec.objective, dataset.schema.target.task).name
+            metric_name = metrics.metric(spec.objective, dataset.schema.target).name
     except AutomlError as error:
         problems += error.problems
     if problems or table is None or dataset is None:
@@ -146,7 +148,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
-    metric = metrics.metric(metric_name, schema.target.task)
+    metric = metrics.metric(metric_name, schema.target)
     n_shards, suspicions = 1, []
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
@@ -194,16 +196,16 @@ def _first_seconds(spec: StudySpec, n_folds: int) -> float:
 
 
 def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
-    """Returns the losses, and the ways to draw batches, that are not for the task."""
-    task = schema.target.task
-    kind, other = ("classification", "regression")[:: 1 if task.is_classification else -1]
+    """Returns the losses, and the ways to draw batches, that are not for the task; of several, for none of them."""
+    target = schema.target
+    kinds = {"loss": {head.task.kind for head in target.heads}, "batches": {target.task.kind}}
     problems = []
     for place, options in (("loss", space.loss or []), ("batches", space.batches)):
         known = CATALOGUES[place]
-        suitable = [component.name for component in known if kind in component.traits or other not in component.traits]
+        suitable = [one.name for one in known if not one.traits & TASK_KINDS or one.traits & kinds[place]]
         problems += [
             Problem(
-                f"the {'loss' if place == 'loss' else 'option'} `{option.name}` is not for a {task} task",
+                f"the {'loss' if place == 'loss' else 'option'} `{option.name}` is not for a {target.task} task",
                 f"{where}: {place}",
                 f"Known for it: {', '.join(f'`{name}`' for name in suitable)}.",
             )
@@ -235,7 +237,7 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
     data, column = spec.data, spec.validation.column
     described: dict[str, Any] = {
         "target": data.target,
-        "task": spec.task,
+        "task": spec.wanted_task(),
         "name": spec.name,
         "positive": data.positive,
         "kinds": data.kinds,

@@ -220,11 +220,11 @@ def _better(
         return Gate(name, False, f"version {champion.version} is this very model")
     if document["test"] is None:
         return Gate(name, False, "the study has no test rows to compare on (`test_size: 0`)")
-    task = candidate.schema.target.task
+    target = candidate.schema.target
     try:
-        metric = metrics.metric(champion.tags.get(METRIC, document["metric"]["name"]), task)
+        metric = metrics.metric(champion.tags.get(METRIC, document["metric"]["name"]), target)
         present = Predictor.load(registry.download(champion.uri, scratch / "champion"))
-        if present.schema.target != candidate.schema.target:
+        if present.schema.target != target:
             return Gate(name, False, f"version {champion.version} predicts another target")
         old = metrics.score(metric, rows.target, rows.predict(present.predictions))
     except AutomlError as error:

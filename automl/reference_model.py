@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,11 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from automl.errors import RefusedError
+from automl.errors import DataError, RefusedError
 from automl.preprocessing.encoding import Levels, TextDirections
 from automl.preprocessing.encoding import target as target_means
 from automl.preprocessing.saving import read, write
-from automl.values import ColumnKind, Schema, Task
+from automl.values import ColumnKind, Schema, Target, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +64,9 @@ SMALL_STEPS, LARGEST_STEP = 1000, 0.15
 #: Trees of a forest, how many are grown between two looks at the clock, and leaves of each at most, about.
 N_TREES, TREES_AT_ONCE, MAX_LEAVES = 100, 10, 5000
 
+#: Rows and columns of a linear quantile regression, which is a linear program.
+MAX_PROGRAM_ROWS, MAX_PROGRAM_COLUMNS = 5_000, 300
+
 #: A matrix with a larger share of numbers that are not zero is quicker dense.
 MAX_SPARSE_SHARE = 0.3
 
@@ -72,28 +77,39 @@ class Held:
 
     Attributes:
         features: Canonical frame; (rows, columns).
-        target: Class positions or values; (rows,).
+        target: As of `Dataset`.
     """
 
     features: pd.DataFrame
     target: NDArray[Any]
 
 
-class ReferenceModel:
-    """A fitted reference model.
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What is fitted of a single target, or of one of its quantiles.
 
-    Args:
-        name: One of `NAMES`.
-        schema: Of the frames that it predicts on.
+    Attributes:
         matrix: From a canonical frame to what the estimator takes.
         estimator: A classifier of class positions, or a regressor.
     """
 
-    def __init__(self, name: str, schema: Schema, matrix: FrameMatrix, estimator: Any) -> None:
+    matrix: FrameMatrix
+    estimator: Any
+
+
+class ReferenceModel:
+    """A fitted reference model: one estimator of each target, and of each quantile of one.
+
+    Args:
+        name: One of `NAMES`.
+        schema: Of the frames that it predicts on.
+        fitted: In the order of the targets, and of the quantiles of each.
+    """
+
+    def __init__(self, name: str, schema: Schema, fitted: Sequence[Fitted]) -> None:
         self.name = name
         self.schema = schema
-        self._matrix = matrix
-        self._estimator = estimator
+        self.fitted = tuple(fitted)
 
     @classmethod
     def fit(
@@ -112,61 +128,57 @@ class ReferenceModel:
         """Returns a fitted model.
 
         Args:
-            name: `dummy` (class shares or mean), `linear` (logistic or ridge regression over one-hot categories),
-                `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting, but
-                for regularisation with its defaults), `slow_boosting` (the same in many small steps) or
+            name: `dummy` (class shares, mean or quantile), `linear` (logistic, ridge or quantile regression over one-hot
+                categories), `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient
+                boosting, but for regularisation with its defaults), `slow_boosting` (the same in many small steps) or
                 `shallow_boosting` (of small trees).
             schema: Of the table.
             features: Canonical frame; (rows, columns).
-            target: Class positions or values; (rows,).
+            target: As of `Dataset`.
             seed: Of what is drawn at random.
             held: When patient boosting stops; the others do not look at them.
             like: One fitted on other rows, of which patient boosting takes number and size of its steps.
             n_trees: Of a forest.
             stop_at: `time.monotonic()` after which no further tree is grown.
+
+        Raises:
+            DataError: No row has a value of one of several targets, or a linear program would be too large.
         """
-        matrix = FrameMatrix(levels=[], numbers=[], dates=[], texts=[])  # the mean needs no column
-        if name != "dummy":
-            max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
-            form = "linear" if name == "linear" else "trees"
-            matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed)
-        estimator = _estimator(name, schema, target, seed)
-        if isinstance(estimator, Forest):
-            estimator.set_params(n_trees=n_trees)
-        if name in PATIENT:
-            estimator.set_params(max_iter=USUAL_ROUNDS if held is None else MAX_ROUNDS)
-        if name in PATIENT and like is not None:
-            known = like._estimator
-            estimator.set_params(max_iter=known.n_rounds_, learning_rate=known.learning_rate_)
-        X = matrix.fit_transform(features, target)
-        if isinstance(estimator, BoostedTrees):
-            estimator.set_params(n_categorical=len(matrix.coded_))
-        if isinstance(estimator, BoostedTrees) and held is not None and name in PATIENT:
-            return cls(
-                name, schema, matrix, estimator.fit(X, target, matrix.transform(held.features), held.target, stop_at)
-            )
-        if isinstance(estimator, (BoostedTrees, Forest)):
-            return cls(name, schema, matrix, estimator.fit(X, target, stop_at=stop_at))
-        return cls(name, schema, matrix, estimator.fit(X, target))
+        tasks = [(number, level) for number, head in enumerate(schema.target.heads) for level in head.quantiles or (None,)]
+        fitted: list[Fitted] = []
+        for number, level in tasks:
+            alone = replace(schema, target=schema.target.heads[number])
+            rows, y = _known(schema, target, number)
+            if not len(y):
+                raise DataError("no training row has a value", where=f"`{alone.target.name}`")
+            one = Held(*_of_rows(held, *_known(schema, held.target, number))) if held else None
+            known = like.fitted[len(fitted)].estimator if like else None
+            share = time.monotonic() + (stop_at - time.monotonic()) / (len(tasks) - len(fitted))
+            fitted.append(
+                _fit(
+                    name, alone, features if rows is None else features[rows], y, seed,
+                    level=level, held=one, like=known, n_trees=n_trees, stop_at=share,
+                )
+            )  # fmt: skip
+        return cls(name, schema, fitted)
 
     @property
     def n_rounds(self) -> int:
-        """Steps of boosting; 0 for other models."""
-        return int(getattr(self._estimator, "n_rounds_", 0))
+        """Steps of boosting, the mean over what is fitted; 0 for other models."""
+        return round(float(np.mean([getattr(one.estimator, "n_rounds_", 0) for one in self.fitted])))
 
     def predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
-        """Returns probabilities (rows, classes), zero for classes the model has not seen, or values (rows,)."""
-        X = self._matrix.transform(features)
-        if self.schema.target.task is Task.REGRESSION:
-            values: NDArray[np.float64] = self._estimator.predict(X)
-            return values
-        probabilities = np.zeros((len(features), len(self.schema.target.classes)))
-        probabilities[:, self._estimator.classes_] = self._estimator.predict_proba(X)
-        return probabilities
+        """Returns what `Predictor.predictions` does; the probability of a class that was not seen is zero."""
+        waiting = iter(self.fitted)
+        each = [_predictions(head, waiting, features) for head in self.schema.target.heads]
+        if not self.schema.target.parts:
+            return each[0]
+        return np.column_stack(each)
 
     def save(self, path: Path) -> None:
         """Writes the model to one file: no code, and no training rows."""
-        write({"name": self.name, "matrix": self._matrix, "estimator": self._estimator}, path)
+        fitted = [{"matrix": one.matrix, "estimator": one.estimator} for one in self.fitted]
+        write({"name": self.name, "fitted": fitted}, path)
 
     @classmethod
     def load(cls, path: Path, schema: Schema) -> ReferenceModel:
@@ -176,17 +188,106 @@ class ReferenceModel:
             RefusedError: The file is damaged, or holds types that are not trusted; nothing of it was built.
         """
         document = read(path, _allowed_types())
-        estimator = document["estimator"]
-        if isinstance(estimator, (BoostedTrees, Forest)) and not estimator.is_sound():
-            raise RefusedError("holds trees whose branches lead nowhere", where=str(path))
-        return cls(document["name"], schema, document["matrix"], estimator)
+        # Earlier documents have a single one, without a list around it.
+        fitted = [Fitted(one["matrix"], one["estimator"]) for one in document.get("fitted", [document])]
+        for estimator in (one.estimator for one in fitted):
+            if isinstance(estimator, (BoostedTrees, Forest)) and not estimator.is_sound():
+                raise RefusedError("holds trees whose branches lead nowhere", where=str(path))
+        return cls(document["name"], schema, fitted)
 
 
-def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> Any:
+def _known(schema: Schema, target: NDArray[Any], number: int) -> tuple[NDArray[np.bool_] | None, NDArray[Any]]:
+    """Returns which rows have a value of one of the targets, None if there is one target, and the values."""
+    if not schema.target.parts:
+        return None, target
+    y = target[:, number]
+    rows = ~np.isnan(y)
+    is_class = schema.target.heads[number].task.is_classification
+    return rows, y[rows].astype(np.int64) if is_class else y[rows]
+
+
+def _of_rows(
+    held: Held, rows: NDArray[np.bool_] | None, y: NDArray[Any]
+) -> tuple[pd.DataFrame, NDArray[Any]]:
+    return (held.features if rows is None else held.features[rows]), y
+
+
+def _fit(
+    name: str,
+    schema: Schema,
+    features: pd.DataFrame,
+    target: NDArray[Any],
+    seed: int,
+    *,
+    level: float | None,
+    held: Held | None,
+    like: Any,
+    n_trees: int,
+    stop_at: float,
+) -> Fitted:
+    """Returns what is fitted of a single target, or of the quantile of a level; `like` is an estimator."""
+    if schema.target.task.is_classification and np.ptp(target) == 0:
+        name = "dummy"  # a fold may have rows of one class only, of one of several targets
+    matrix = FrameMatrix(levels=[], numbers=[], dates=[], texts=[])  # the mean needs no column
+    if name != "dummy":
+        max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
+        form = "linear" if name == "linear" else "trees"
+        matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed)
+    estimator = _estimator(name, schema, target, seed, level)
+    if isinstance(estimator, Forest):
+        estimator.set_params(n_trees=n_trees)
+    if name in PATIENT:
+        estimator.set_params(max_iter=USUAL_ROUNDS if held is None else MAX_ROUNDS)
+    if name in PATIENT and isinstance(like, BoostedTrees):
+        estimator.set_params(max_iter=like.n_rounds_, learning_rate=like.learning_rate_)
+    X = matrix.fit_transform(features, target)
+    if level is not None and name == "linear":
+        X, target = _programmed(X, target, seed)
+    if isinstance(estimator, BoostedTrees):
+        estimator.set_params(n_categorical=len(matrix.coded_))
+    if isinstance(estimator, BoostedTrees) and held is not None and name in PATIENT and len(held.target):
+        return Fitted(matrix, estimator.fit(X, target, matrix.transform(held.features), held.target, stop_at))
+    if isinstance(estimator, (BoostedTrees, Forest)):
+        return Fitted(matrix, estimator.fit(X, target, stop_at=stop_at))
+    return Fitted(matrix, estimator.fit(X, target))
+
+
+def _programmed(X: Any, y: NDArray[Any], seed: int) -> tuple[Any, NDArray[Any]]:
+    """Returns the rows of which a linear program is made: a random part of many.
+
+    Raises:
+        DataError: It would have too many columns.
+    """
+    if X.shape[1] > MAX_PROGRAM_COLUMNS:
+        raise DataError(f"a linear program of {X.shape[1]:,} columns is too large; at most {MAX_PROGRAM_COLUMNS:,}")
+    rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:MAX_PROGRAM_ROWS])
+    return X[rows], y[rows]
+
+
+def _predictions(target: Target, waiting: Iterator[Fitted], features: pd.DataFrame) -> NDArray[np.float64]:
+    """Returns a single target's probabilities (rows, classes), values (rows,) or rising quantiles (rows, quantiles)."""
+    if target.quantiles:
+        levels = [one.estimator.predict(one.matrix.transform(features)) for one in islice(waiting, len(target.quantiles))]
+        return np.sort(np.column_stack(levels), axis=1)
+    one = next(waiting)
+    X = one.matrix.transform(features)
+    if target.task is Task.REGRESSION:
+        values: NDArray[np.float64] = one.estimator.predict(X)
+        return values
+    probabilities = np.zeros((len(features), len(target.classes)))
+    probabilities[:, one.estimator.classes_] = one.estimator.predict_proba(X)
+    return probabilities
+
+
+def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level: float | None) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 
-    regression = schema.target.task is Task.REGRESSION
+    regression = not schema.target.task.is_classification
+    if level is not None and name == "dummy":
+        return DummyRegressor(strategy="quantile", quantile=level)
+    if level is not None and name == "linear":
+        return QuantileRegressor(quantile=level, alpha=1e-3)
     if name == "dummy":
         return DummyRegressor() if regression else DummyClassifier(strategy="prior")
     if name == "linear":
@@ -199,6 +300,7 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> An
         usual = 20 if len(target) >= 3000 else 8
         return BoostedTrees(
             classification=not regression,
+            quantile=level,
             learning_rate=0.08 if is_shallow else 0.04,
             max_leaf_nodes=8 if is_shallow else 31,
             min_samples_leaf=2 if regression else usual,
@@ -210,6 +312,7 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> An
     stops = regression or bool(np.bincount(target)[np.unique(target)].min() > 1)
     return BoostedTrees(
         classification=not regression,
+        quantile=level,
         early_stopping=stops and len(target) >= 1000,
         # Without it, steps for a class of a few rows are unbounded: test log-loss 1.28 to 1.73, by the seed, where with
         # it 1.29.
@@ -221,9 +324,9 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int) -> An
 def _allowed_types() -> frozenset[str]:
     """Returns the types that a saved reference model may hold beside those of preprocessing; the same care is due."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 
-    kinds = (FrameMatrix, BoostedTrees, Forest, HashedWords, LogisticRegression, RidgeCV)
+    kinds = (FrameMatrix, BoostedTrees, Forest, HashedWords, LogisticRegression, RidgeCV, QuantileRegressor)
     return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (*kinds, DummyClassifier, DummyRegressor))
 
 
@@ -274,7 +377,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dates=schema.names(ColumnKind.DATETIME),
             texts=schema.names(ColumnKind.TEXT),
             form=form,
-            task=schema.target.task.value,
+            task=schema.target.task.value if schema.target.task.is_classification else Task.REGRESSION.value,
             max_levels=max_levels,
             seed=seed,
         )
@@ -417,6 +520,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
 
     Args:
         classification: Whether the target holds class positions.
+        quantile: The level of the quantile that is predicted; None: the mean.
         n_categorical: The first so many columns are codes of categories.
         early_stopping: Whether a tenth of the rows says when to stop, where no others are given.
         learning_rate, max_iter, max_leaf_nodes, min_samples_leaf, l2_regularization, max_features: As scikit-learn's.
@@ -436,6 +540,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         self,
         *,
         classification: bool,
+        quantile: float | None = None,
         n_categorical: int = 0,
         early_stopping: bool = False,
         learning_rate: float = 0.1,
@@ -447,6 +552,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
         random_state: int | None = None,
     ) -> None:
         self.classification = classification
+        self.quantile = quantile
         self.n_categorical = n_categorical
         self.early_stopping = early_stopping
         self.learning_rate = learning_rate
@@ -479,6 +585,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
             seen = np.isin(y_val, y) if self.classification else np.ones(len(y_val), dtype=bool)
             held = {"X_val": X_val[seen], "y_val": y_val[seen]} if seen.any() else {}
         kind = HistGradientBoostingClassifier if self.classification else HistGradientBoostingRegressor
+        asked = {} if self.quantile is None else {"loss": "quantile", "quantile": self.quantile}
         # Looking at the clock costs a new beginning of what is fitted, so that is done only where there is a clock.
         is_timed = not math.isinf(stop_at)
         began = time.monotonic()
@@ -494,6 +601,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
             random_state=self.random_state,
             warm_start=True,
             categorical_features=list(range(self.n_categorical)),
+            **asked,
         ).fit(X, y, **held)
         rates = [self.learning_rate] * fitted.n_iter_
         if held and is_timed:

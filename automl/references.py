@@ -45,8 +45,8 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, s
         models.append(model)
         predictions.append(table.predict(model.predictions, fold.val))
     y_val = [table.target[fold.val] for fold in folds]
-    weights = decision.choose(metrics.metric(objective, schema.target.task), y_val, predictions)
-    scores = metrics.score_all_folds(schema.target.task, y_val, predictions, weights)
+    weights = decision.choose(metrics.metric(objective, schema.target), y_val, predictions)
+    scores = metrics.score_all_folds(schema.target, y_val, predictions, weights)
     Predictor(schema, [ReferenceMember(model) for model in models], decision=weights).save(out / "model")
     np.save(out / "validation.npy", np.concatenate(predictions))
     n_rounds = round(float(np.mean([model.n_rounds for model in models])))
@@ -75,7 +75,7 @@ def refit(name: str, data: Path, out: Path, objective: str, seed: int) -> bool:
     model = ReferenceModel.fit(name, schema, *search.sample(), seed, like=first.model)
     folds = storage.load_folds(data)
     if not does_no_worse(
-        metrics.metric(objective, schema.target.task),
+        metrics.metric(objective, schema.target),
         [search.target[fold.val] for fold in folds],
         by_fold(np.load(out / "validation.npy"), folds),
         [search.predict(model.predictions, fold.val) for fold in folds],

@@ -26,7 +26,7 @@ from pydantic import (
 from automl.components import STAGES, Catalogue, Hyperparameter
 from automl.documents import read_yaml, validate, within
 from automl.errors import ConfigError, Problem, did_you_mean
-from automl.values import FULL, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task
+from automl.values import FULL, USUAL_LOSSES, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task
 
 
 class Suggester(Protocol):
@@ -257,6 +257,7 @@ class SearchSpace(_Strict):
     augmentation: Options = [Option(name="none")]
     averaging: Options = [Option(name="none")]
     batches: Options = [Option(name="shuffled")]
+    balancing: Options = Field([Option(name="fixed")], description="How the losses of several targets become one.")
     clip_norm: Distribution = Field(Fixed(value=0), description="The largest norm of a step's gradient; 0: any.")
     start: list[dict[str, Scalar]] = Field(
         [],
@@ -291,6 +292,7 @@ class SearchSpace(_Strict):
         yield "augmentation", self.augmentation
         yield "averaging", self.averaging
         yield "batches", self.batches
+        yield "balancing", self.balancing
 
     def numbers(self) -> Iterator[tuple[str, Distribution]]:
         """Yields (name, values) of what is no component."""
@@ -321,6 +323,7 @@ class SearchSpace(_Strict):
             augmentation=chosen["augmentation"],
             averaging=chosen["averaging"],
             batches=chosen["batches"],
+            balancing=chosen["balancing"],
             clip_norm=float(str(clip_norm)),
         )
 
@@ -447,8 +450,12 @@ class SearchSpace(_Strict):
                 notes.append(f"{stage.stage} is not searched: {idle[stage.stage]}")
             else:
                 stages.append(stage)
-        usual = "mse" if schema.target.task is Task.REGRESSION else "cross_entropy"
-        narrowed = self.model_copy(update={"preprocessing": stages, "loss": self.loss or [Option(name=usual)]})
+        loss = self.loss or [Option(name=USUAL_LOSSES[schema.target.heads[0].task])]
+        balancing = self.balancing
+        if schema.target.task is not Task.MULTITASK and len(self.balancing) > 1:
+            balancing = [Option(name=self.balancing[0].name)]
+            notes.append("balancing is not searched: there are not several targets with losses of their own")
+        narrowed = self.model_copy(update={"preprocessing": stages, "loss": loss, "balancing": balancing})
         searched = narrowed._searched()
         start = [{name: value for name, value in point.items() if name in searched} for point in self.start]
         return narrowed.model_copy(update={"start": [point for point in start if point]}), notes
@@ -510,8 +517,8 @@ def auto(schema: Schema) -> Path:
         return bundled() / "mixtures.yaml"
     for kind in kinds:
         return bundled() / f"{kind.value}s.yaml"
-    task = "classification" if schema.target.task.is_classification else "regression"
-    return bundled() / f"tabular_{task}.yaml"
+    task = schema.target.task
+    return bundled() / f"tabular_{task.kind if task.kind in ('classification', 'regression') else 'targets'}.yaml"
 
 
 def _kind(place: str) -> str:

@@ -37,7 +37,7 @@ from automl.values import (
     Schema,
     ShippedModel,
     StudyResult,
-    Task,
+    Target,
     TrialResult,
     TrialState,
     TrialTask,
@@ -192,7 +192,7 @@ def _search(
         slots=options.workers,
         search_until=until,
         plugins=plugins.named_modules(options.plugins),
-        references=jobs.REFERENCES if spec.references else (),
+        references=jobs.references(prepared.schema.target) if spec.references else (),
     )
 
     def interrupt(number: int, frame: object) -> None:
@@ -326,15 +326,11 @@ def _refit(
 
 def _make_servable(folder: Path, schema: Schema) -> None:
     """Adds to a model folder what MLflow needs to load and serve it, and seals it."""
-    target = schema.target
-    label = "string" if any(isinstance(name, str) for name in target.classes) else "long"
-    if target.classes and all(isinstance(name, bool) for name in target.classes):
-        label = "boolean"
-    prediction = "double" if target.task is Task.REGRESSION else label
     # Columns are named and no types: MLflow would refuse whole numbers for `double`, dates as words and truth values
     # with missing ones, and print the rows in its error. The predictor reads all these, and says what it cannot read.
     inputs = [(column.name, "any", True) for column in schema.used]
-    outputs = [("prediction", prediction), *((f"proba_{name}", "double") for name in target.classes)]
+    what = schema.target.names if schema.target.parts else ["prediction"]
+    outputs = [(name, _label_type(of) if name in what else "double") for name, of in schema.target.columns()]
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED]
     write_mlmodel(
         folder,
@@ -345,6 +341,15 @@ def _make_servable(folder: Path, schema: Schema) -> None:
         example=[schema.example()],
     )
     manifest.write(folder)
+
+
+def _label_type(target: Target) -> str:
+    """Returns MLflow's type of what a single target's rows are said to be."""
+    if not target.classes:
+        return "double"
+    if all(isinstance(name, bool) for name in target.classes):
+        return "boolean"
+    return "string" if any(isinstance(name, str) for name in target.classes) else "long"
 
 
 def _with_ids(result: StudyResult, key: str, mirror: Mirror, pending: int, folder: StudyFolder) -> StudyResult:

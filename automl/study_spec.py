@@ -10,15 +10,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticKnownError
+from typing_extensions import TypedDict
 
 from automl.data.blocks import BlockLayout
 from automl.documents import differences, read_yaml, validate
 from automl.errors import ConfigError
-from automl.values import ColumnKind, Scalar, TrainerSettings
+from automl.values import ColumnKind, Scalar, Task, TrainerSettings, WantedTask
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s?)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?")
@@ -52,6 +55,45 @@ def size_bytes(text: Any) -> int:
     if match is None or not float(match[1]):
         raise ValueError(f"found `{text}`; allowed: a size above 0 such as `500MB` or `2GiB`")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"found `{value}`; allowed: the name of a column, or a list of names")
+    twice = sorted({name for name in value if value.count(name) > 1})
+    if twice:
+        raise ValueError(f"`{twice[0]}` is there {value.count(twice[0])} times; name each column to predict once")
+    return value
+
+
+def _tasks(value: Any) -> Any:
+    """Returns a task, or one for each of some targets by name."""
+    if isinstance(value, Mapping) and not _is_quantile(value):
+        return {name: _task(one) for name, one in value.items()}
+    if isinstance(value, str) and value not in TASKS:  # told as any other word that is none of a few
+        raise PydanticKnownError("literal_error", {"expected": ", ".join(f"'{one}'" for one in TASKS)})
+    return _task(value)
+
+
+def _is_quantile(value: Any) -> bool:
+    """Returns whether this is `{quantile: levels}`, and not the task of a target that is called so."""
+    return isinstance(value, Mapping) and set(value) == {"quantile"} and not isinstance(value["quantile"], str | Mapping)
+
+
+def _task(value: Any) -> Any:
+    if isinstance(value, str):
+        if value in TASKS:
+            return value
+        raise ValueError(f"found `{value}`; allowed: {', '.join(f'`{one}`' for one in TASKS)}")
+    if not _is_quantile(value):
+        raise ValueError(f"found `{value}`; allowed: a task such as `auto`, or `{{quantile: [0.1, 0.5, 0.9]}}`")
+    levels = value["quantile"]
+    numbers = isinstance(levels, list) and all(type(one) in (int, float) and 0 < one < 1 for one in levels)
+    if not numbers or not levels or any(one >= other for one, other in pairwise(levels)):
+        raise ValueError(f"found `{levels}`; allowed: levels above 0 and below 1, rising, such as `[0.1, 0.5, 0.9]`")
+    return {"quantile": [float(one) for one in levels]}
 
 
 def _plain(value: Any) -> Any:
@@ -100,6 +142,21 @@ Kind = Annotated[
 ]
 
 
+class QuantileSpec(TypedDict):
+    """A quantile regression: the levels of the quantiles that are predicted, rising."""
+
+    quantile: list[float]
+
+
+TASKS: tuple[str, ...] = ("auto", *Task)
+TaskName = Literal["auto", "binary", "multiclass", "regression", "quantile", "multilabel", "multitask"]
+Tasks = Annotated[
+    str | dict[str, Any],
+    BeforeValidator(_tasks, json_schema_input_type=TaskName | QuantileSpec | dict[str, TaskName | QuantileSpec]),
+]
+Names = Annotated[str | list[str], BeforeValidator(_names)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -109,7 +166,7 @@ class DataSpec(_Strict):
 
     source: str = Field(description="csv, parquet, arrow, jsonl, sklearn, sql, or a plug-in's")
     params: dict[str, Plain] = Field({}, description="The source's own; paths are relative to the study's file.")
-    target: str
+    target: Names = Field(description="The column to predict, or a list of columns.")
     positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
     out_of_core: Literal["auto", True, False] = Field(
@@ -251,7 +308,11 @@ class StudySpec(_Strict):
     project: Name = Field("automl", description="The MLflow experiment.")
     data: DataSpec
     blocks: list[BlockSpec] = Field([], description="Columns that belong together: pixels of images, steps in time.")
-    task: Literal["auto", "binary", "multiclass", "regression"] = "auto"
+    task: Tasks = Field(
+        "auto",
+        description="auto: by the values; `quantile` or `{quantile: [0.1, 0.5, 0.9]}`; of several targets one for all, "
+        "each one's by its name, `multilabel` (labels that are 0 or 1) or `multitask` (each by its values).",
+    )
     search_space: str = "auto"
     objective: str = "auto"
     validation: ValidationSpec = ValidationSpec()
@@ -271,9 +332,19 @@ class StudySpec(_Strict):
         """SHA-256 of what decides the result; a study may go on with another budget."""
         return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()
 
+    def wanted_task(self) -> WantedTask | dict[str, WantedTask]:
+        """Returns the task, or each target's, as `make_dataset` takes it."""
+        if isinstance(self.task, dict) and not _is_quantile(self.task):
+            return {name: _wanted(one) for name, one in self.task.items()}
+        return _wanted(self.task)
+
     def decisive(self) -> dict[str, Any]:
         """Returns what decides the result, in JSON's types."""
         return self.model_dump(mode="json", exclude={"name": True, "budget": True, "data": {"max_size"}})
+
+
+def _wanted(task: str | dict[str, Any]) -> WantedTask:
+    return task if isinstance(task, str) else tuple(task["quantile"])
 
 
 def load(path: Path, overrides: Mapping[str, tuple[str, Any]] | None = None) -> StudySpec:

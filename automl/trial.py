@@ -32,8 +32,8 @@ from automl.values import (
     PreparedData,
     Schema,
     Scored,
+    Target,
     TargetSpec,
-    Task,
     TrialTask,
 )
 
@@ -67,7 +67,7 @@ def run_trial(
     """
     started = time.monotonic()
     schema = storage.load_schema(task.data)
-    metric = metrics.metric(task.objective, schema.target.task)
+    metric = metrics.metric(task.objective, schema.target)
     table = storage.open_part(task.data, "search")
     members: list[Member] = []
     predictions: list[NDArray[Any]] = []
@@ -95,7 +95,7 @@ def run_trial(
         lengths.append((fitted.best_epoch + 1, fitted.n_planned))
     y_val = [table.target[fold.val] for fold in folds]
     weights = decision.choose(metric, y_val, predictions)
-    scores = metrics.score_all_folds(schema.target.task, y_val, predictions, weights)
+    scores = metrics.score_all_folds(schema.target, y_val, predictions, weights)
     Predictor(schema, members, decision=weights).save(task.out / "model")
     write_json(task.out / LENGTHS, lengths)
     np.save(task.out / "validation.npy", np.concatenate(predictions))
@@ -115,7 +115,7 @@ def refit(task: TrialTask) -> bool:
         which it has seen, than the trial's own did, which had not.
     """
     schema = storage.load_schema(task.data)
-    metric = metrics.metric(task.objective, schema.target.task)
+    metric = metrics.metric(task.objective, schema.target)
     table = storage.open_part(task.data, "search")
     if not table.is_whole:
         return False
@@ -215,11 +215,22 @@ def _preprocessing(configuration: Configuration, schema: Schema, seed: int) -> P
 
 
 def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:
-    """Returns what a loss needs to know of the training rows' target; (rows,)."""
-    of = schema.target
-    if of.task is Task.REGRESSION:
-        return TargetSpec(of.task, of.n_outputs, mean=float(target.mean()), scale=float(target.std()) or 1.0)
-    return TargetSpec(of.task, of.n_outputs, tuple(np.bincount(target, minlength=len(of.classes)).tolist()))
+    """Returns what a loss needs to know of the training rows' target, as of `Dataset`."""
+    return _target_spec(schema.target, target)
+
+
+def _target_spec(of: Target, y: NDArray[Any]) -> TargetSpec:
+    if of.parts:
+        columns = [column[~np.isnan(column)] for column in y.T]
+        parts = tuple(_target_spec(part, column) for part, column in zip(of.parts, columns, strict=True))
+        return TargetSpec(of.task, of.n_outputs, parts=parts)
+    if of.task.is_classification:
+        counts = np.bincount(y.astype(np.int64), minlength=len(of.classes))
+        return TargetSpec(of.task, of.n_outputs, tuple(counts.tolist()))
+    if not len(y):  # a fold may have no row of one of several targets
+        return TargetSpec(of.task, of.n_outputs, quantiles=of.quantiles)
+    mean, scale = float(y.mean()), float(y.std()) or 1.0
+    return TargetSpec(of.task, of.n_outputs, mean=mean, scale=scale, quantiles=of.quantiles)
 
 
 def does_no_worse(
@@ -229,8 +240,8 @@ def does_no_worse(
 
     Args:
         metric: The objective.
-        y_val: One array a fold; (rows,).
-        before, after: Predictions, one array a fold; (rows, classes) or (rows,).
+        y_val: As of `Dataset`, one array a fold.
+        before, after: Predictions, one array a fold; (rows, columns) or (rows,).
     """
     values = [decision.score(metric, y_val, predictions) for predictions in (before, after)]
     return math.isfinite(values[1]) and not metric.better(*values)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 Scalar = bool | int | float | str | None
 
+#: What a person says of a single target's task: its name, `auto`, or the levels of a quantile regression.
+WantedTask = str | tuple[float, ...]
+
 
 class Task(StrEnum):
     """What is predicted."""
@@ -26,10 +30,33 @@ class Task(StrEnum):
     BINARY = "binary"
     MULTICLASS = "multiclass"
     REGRESSION = "regression"
+    QUANTILE = "quantile"
+    MULTILABEL = "multilabel"
+    MULTITASK = "multitask"
 
     @property
     def is_classification(self) -> bool:
-        return self is not Task.REGRESSION
+        """Whether there is one target, and it is classes."""
+        return self in (Task.BINARY, Task.MULTICLASS)
+
+    @property
+    def kind(self) -> str:
+        """What components say of themselves that are for such tasks: the trait `classification`, `regression`, ..."""
+        return "classification" if self.is_classification else self.value
+
+    @property
+    def is_several(self) -> bool:
+        """Whether there are several targets, each of which has a task of its own."""
+        return self in (Task.MULTILABEL, Task.MULTITASK)
+
+
+#: What the outputs of a single target learn from where nothing else is chosen.
+USUAL_LOSSES = {
+    Task.BINARY: "cross_entropy",
+    Task.MULTICLASS: "cross_entropy",
+    Task.REGRESSION: "mse",
+    Task.QUANTILE: "pinball",
+}
 
 
 class ColumnKind(StrEnum):
@@ -99,21 +126,87 @@ class Column:
     n_unique: int = 0
 
 
+#: The levels of a quantile regression that names none.
+USUAL_QUANTILES = (0.1, 0.5, 0.9)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The column to predict. `classes` holds the labels in the order of the probability columns; empty in regression.
+    """What is predicted: a column, or several columns, each a target with a task of its own.
 
-    In a binary task the second class is the positive one.
+    Attributes:
+        name: Of the column; of several, all their names.
+        classes: The labels in the order of the probability columns, in a binary task the positive one last; empty
+            unless they are classes.
+        quantiles: The levels of a quantile regression, rising.
+        parts: The targets, where there are several. In a multilabel task all of them are binary.
     """
 
     name: str
     task: Task
     classes: tuple[Scalar, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    parts: tuple[Target, ...] = ()
+
+    @property
+    def heads(self) -> tuple[Target, ...]:
+        """The single targets: the parts, or itself."""
+        return self.parts or (self,)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that hold it."""
+        return [head.name for head in self.heads]
 
     @property
     def n_outputs(self) -> int:
-        """Width of a network's output: one logit or value, or one logit a class from three classes on."""
-        return len(self.classes) if self.task is Task.MULTICLASS else 1
+        """Width of a network's output: one logit or value, or one a class from three on, or a quantile, of each head."""
+        if self.parts:
+            return sum(part.n_outputs for part in self.parts)
+        return len(self.classes) if self.task is Task.MULTICLASS else len(self.quantiles) or 1
+
+    @property
+    def width(self) -> int:
+        """Columns of predictions: one a class or quantile, or one value, of each head."""
+        return sum(part.width for part in self.parts) or len(self.classes) or len(self.quantiles) or 1
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The columns of predictions that are each head's, where there are several."""
+        return consecutive(part.width for part in self.parts)
+
+    def columns(self) -> list[tuple[str, Target]]:
+        """Returns the names of the columns that people are given, and whose each is: first what a head is, then how sure.
+
+        A single target has `prediction`, and `proba_<class>` or `quantile_<level>`; of several each has a column of its
+        name, and `proba_<target>` if it is binary, `proba_<target>_<class>` or `quantile_<target>_<level>`.
+        """
+        found = []
+        for head in self.heads:
+            of = f"_{head.name}" if self.parts else ""
+            found.append((head.name if self.parts else "prediction", head))
+            if self.parts and head.task is Task.BINARY:
+                found.append((f"proba{of}", head))
+            else:
+                found += [(f"proba{of}_{name}", head) for name in head.classes]
+            found += [(f"quantile{of}_{level:g}", head) for level in head.quantiles]
+        return found
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Target:
+        return cls(
+            document["name"],
+            Task(document["task"]),
+            tuple(document["classes"]),
+            tuple(document.get("quantiles", ())),  # earlier documents have none, nor parts
+            tuple(cls.from_json(part) for part in document.get("parts", ())),
+        )
+
+
+def consecutive(widths: Iterable[int]) -> tuple[slice, ...]:
+    """Returns where things of these widths lie when they stand side by side."""
+    ends = [0, *itertools.accumulate(widths)]
+    return tuple(slice(first, end) for first, end in itertools.pairwise(ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +230,7 @@ class Schema:
     """What a table must look like to be trained on or predicted.
 
     Attributes:
-        columns: All of them but the target, those of blocks among them.
+        columns: All of them but the targets, those of blocks among them.
         blocks: Columns that belong together; the others stand for themselves.
     """
 
@@ -170,10 +263,9 @@ class Schema:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Schema:
-        target = document["target"]
         return cls(
             columns=tuple(Column(**{**column, "kind": ColumnKind(column["kind"])}) for column in document["columns"]),
-            target=Target(target["name"], Task(target["task"]), tuple(target["classes"])),
+            target=Target.from_json(document["target"]),
             blocks=tuple(
                 Block(block["name"], ColumnKind(block["kind"]), tuple(block["columns"]), tuple(block["shape"]))
                 for block in document.get("blocks", ())  # earlier documents have none
@@ -187,7 +279,8 @@ class Dataset:
 
     Attributes:
         features: One row per example, the feature columns only; (rows, columns).
-        target: Class positions (int64) or values (float64); (rows,).
+        target: Class positions (int64) or values (float64); (rows,). Of several targets class positions and values
+            alike as float64, NaN where one is missing; (rows, targets).
         schema: What the columns are.
         digest: SHA-256 over names, types and values of features and target.
         name: What the table is called in MLflow.
@@ -323,6 +416,8 @@ class TargetSpec:
     Attributes:
         class_counts: Training rows of each class, after resampling; empty in regression.
         mean, scale: Of the training rows' values in regression: a network predicts (value - mean) / scale.
+        quantiles: As of `Target`.
+        parts: Of each of several targets, which have consecutive outputs.
     """
 
     task: Task
@@ -330,6 +425,25 @@ class TargetSpec:
     class_counts: tuple[int, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
+    quantiles: tuple[float, ...] = ()
+    parts: tuple[TargetSpec, ...] = ()
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The outputs that are each part's."""
+        return consecutive(part.n_outputs for part in self.parts)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TargetSpec:
+        return cls(
+            Task(document["task"]),
+            document["n_outputs"],
+            tuple(document["class_counts"]),
+            document["mean"],
+            document["scale"],
+            tuple(document.get("quantiles", ())),  # earlier documents have none, nor parts
+            tuple(cls.from_json(part) for part in document.get("parts", ())),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +453,7 @@ class Part:
     Attributes:
         inputs: Block name -> float32 (rows, columns) for numeric, int64 (rows, columns) for categorical and tokens,
             float32 (rows, *shape) for images and sequences.
-        target: int64 class positions, or float64 values in their own unit; (rows,).
+        target: As of `Dataset`.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -441,8 +555,8 @@ class Step:
 
 #: The places of a configuration that hold one choice each, beside preprocessing.
 REQUIRED_PLACES = ("network", "optimizer", "schedule", "loss")
-#: Those of them that have a default: that nothing is done.
-OPTIONAL_PLACES = ("augmentation", "averaging", "batches")
+#: Those of them that have a default: that nothing is done, or all alike.
+OPTIONAL_PLACES = ("augmentation", "averaging", "batches", "balancing")
 #: The batch size that stands for all rows.
 FULL = "full"
 
@@ -465,6 +579,7 @@ class Configuration:
     augmentation: Choice = Choice("none")
     averaging: Choice = Choice("none")
     batches: Choice = Choice("shuffled")
+    balancing: Choice = Choice("fixed")
     clip_norm: float = 0.0
 
     def choices(self) -> Iterator[tuple[str, Choice]]:
@@ -535,8 +650,10 @@ class Metric:
 
     Attributes:
         needs: What `function(y_true, y_pred)` takes as `y_pred`: `probabilities` (rows, classes), `labels` (rows,)
-            class positions, or `values` (rows,).
+            class positions, or `values`, (rows,) or (rows, quantiles).
         low, high: Bounds, either of which may be infinite.
+        parts: Of several targets, what of which of them it is made of; `function(y_true, predictions, weights)` then
+            takes the targets (rows, targets), predictions side by side and what `metrics.labels` is told of each column.
     """
 
     name: str
@@ -545,7 +662,8 @@ class Metric:
     needs: str
     low: float
     high: float
-    function: Callable[[Any, Any], float]
+    function: Callable[..., float]
+    parts: tuple[MetricPart, ...] = ()
 
     @property
     def worst(self) -> float:
@@ -554,6 +672,22 @@ class Metric:
     def better(self, value: float, than: float) -> bool:
         """Returns whether `value` is strictly better `than` the other."""
         return value < than if self.direction is Direction.MINIMIZE else value > than
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPart:
+    """A metric of one of several targets.
+
+    Attributes:
+        task: The target's.
+        position: The target's, among all.
+        columns: Its columns of predictions.
+    """
+
+    metric: Metric
+    task: Task
+    position: int
+    columns: slice
 
 
 @dataclass(frozen=True, slots=True)

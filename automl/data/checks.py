@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
@@ -18,8 +19,8 @@ _UNUSABLE = (list, tuple, dict, set, bytes, complex)
 def check(
     frame: pd.DataFrame,
     *,
-    target: str,
-    values: pd.Series | None = None,
+    targets: Sequence[str],
+    values: pd.DataFrame | None = None,
     split_columns: Sequence[str] = (),
     named_columns: Iterable[str] = (),
 ) -> None:
@@ -27,8 +28,8 @@ def check(
 
     Args:
         frame: Features, target and split columns; or a sample of the rows.
-        target: Column to predict.
-        values: All of this column, where `frame` is a sample.
+        targets: Columns to predict.
+        values: All of these columns, where `frame` is a sample.
         split_columns: Columns that steer the split and are no features.
         named_columns: Other columns that a study names.
 
@@ -38,9 +39,10 @@ def check(
     problems = list(_problems_of_names(frame))
     if not problems:  # the others need to tell columns apart
         problems = [
-            *_problems_of_target(frame, target, values),
-            *_problems_of_features(frame, target, split_columns),
-            *_unknown(frame, [*split_columns, *named_columns]),
+            *_problems_of_targets(frame, targets, values),
+            *_problems_of_features(frame, targets, split_columns),
+            *_unknown(frame, [*split_columns, *(name for name in named_columns if name not in targets)]),
+            *_named_targets(targets, named_columns),
         ]
     if problems:
         raise DataError(problems)
@@ -59,16 +61,25 @@ def _problems_of_names(frame: pd.DataFrame) -> Iterator[Problem]:
         yield Problem(f"several columns have the same name: {names}", remedy="Give each its own name.")
 
 
-def _problems_of_target(frame: pd.DataFrame, target: str, values: pd.Series | None) -> Iterator[Problem]:
-    if target not in frame.columns:
-        yield Problem(f"there is no column `{target}` to predict", remedy=did_you_mean(target, list(frame.columns)))
-        if len(frame) < MIN_ROWS:
-            yield _too_few(len(frame), "")
-        return
-    column = frame[target] if values is None else values
+def _problems_of_targets(frame: pd.DataFrame, targets: Sequence[str], values: pd.DataFrame | None) -> Iterator[Problem]:
+    for name, n in Counter(targets).items():
+        if n > 1:
+            yield Problem(f"`{name}` is there {n} times", "data.target", "Name each column to predict once.")
+    some_left = " Or leave it out of `target`." if len(targets) > 1 else ""
+    for target in dict.fromkeys(targets):
+        if target not in frame.columns:
+            yield Problem(f"there is no column `{target}` to predict", remedy=did_you_mean(target, list(frame.columns)))
+            continue
+        yield from _problems_of_target((frame if values is None else values)[target], some_left)
+    if len(frame) < MIN_ROWS and not any(target in frame.columns for target in targets):
+        yield _too_few(len(frame), "")
+
+
+def _problems_of_target(column: pd.Series, some_left: str) -> Iterator[Problem]:
+    target = column.name
     n_rows = int(column.notna().sum())
     if len(column) >= MIN_ROWS and n_rows == 0:
-        yield Problem("every value is missing", f"`{target}`", "Choose another column to predict.")
+        yield Problem("every value is missing", f"`{target}`", f"Choose another column to predict.{some_left}")
     elif n_rows < MIN_ROWS:
         yield _too_few(n_rows, f" in which `{target}` is not missing" if n_rows < len(column) else "")
     unusable = _unusable(column)
@@ -81,24 +92,33 @@ def _problems_of_target(frame: pd.DataFrame, target: str, values: pd.Series | No
         yield Problem(
             f"every value is `{column.dropna().iloc[0]}`",
             f"`{target}`",
-            "There must be two classes or different numbers to tell apart.",
+            f"There must be two classes or different numbers to tell apart.{some_left}",
         )
 
 
-def _problems_of_features(frame: pd.DataFrame, target: str, split_columns: Sequence[str]) -> Iterator[Problem]:
-    features = [name for name in frame.columns if name != target and name not in split_columns]
+def _problems_of_features(frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str]) -> Iterator[Problem]:
+    features = [name for name in frame.columns if name not in targets and name not in split_columns]
     if not features:
         yield Problem(
             "no column is left to predict from",
-            remedy="The table needs at least one column beside the target and those that steer the split.",
+            remedy=f"The table needs at least one column beside the target{'s' * (len(targets) > 1)} and those that steer "
+            "the split.",
         )
-    if target in split_columns:
+    for target in (target for target in targets if target in split_columns):
         yield Problem("the column to predict cannot steer the split", f"`{target}`", "Choose another column.")
     for name in features:
         unusable = _unusable(frame[name])
         if unusable is not None:
             yield Problem(
                 f"{unusable} cannot be learned from", f"`{name}`", "Spread them over columns, or drop the column."
+            )
+
+
+def _named_targets(targets: Sequence[str], named_columns: Iterable[str]) -> Iterator[Problem]:
+    for name in named_columns:
+        if name in targets:
+            yield Problem(
+                "the column is to be predicted, and so is no feature", f"`{name}`", "Take it out of `kinds` or of `target`."
             )
 
 

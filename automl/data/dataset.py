@@ -23,7 +23,7 @@ from automl.data.blocks import BlockLayout
 from automl.data.checks import check
 from automl.data.columns import canonical, infer_kind
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
-from automl.values import Column, ColumnKind, Dataset, Scalar, Schema, Target, Task
+from automl.values import USUAL_QUANTILES, Column, ColumnKind, Dataset, Scalar, Schema, Target, Task, WantedTask
 
 #: Distinct whole numbers up to which they are taken for classes.
 _MAX_INTEGER_CLASSES = 20
@@ -39,8 +39,8 @@ _EXPECTED |= dict.fromkeys((ColumnKind.IMAGE, ColumnKind.SEQUENCE), _EXPECTED[Co
 def make_dataset(
     frame: pd.DataFrame,
     *,
-    target: str,
-    task: str = "auto",
+    target: str | Sequence[str],
+    task: WantedTask | Mapping[str, WantedTask] = "auto",
     name: str,
     source: str,
     positive: Scalar = None,
@@ -52,8 +52,8 @@ def make_dataset(
 
     Args:
         frame: Features, target and split columns; (rows, columns).
-        target: Column to predict.
-        task: A `Task`, or `auto` to infer it.
+        target: Column to predict, or columns.
+        task: A `Task`, or `auto` to infer it; of several targets one of each by its name, or the same of all.
         name: What the table is called in MLflow.
         source: Where it came from, without secrets.
         positive: The positive class of a binary task; by default the last one in order.
@@ -66,11 +66,11 @@ def make_dataset(
         DataError: Nothing can be learned from this table, or not this task.
     """
     kinds, frame = kinds or {}, frame.reset_index(drop=True)
-    check(frame, target=target, split_columns=split_columns, named_columns=kinds)
-    has_target = frame[target].notna().to_numpy()
-    rows = frame.loc[has_target]
-    goal, y, notes = read_target(frame[target], task, positive)
-    schema, column_notes = describe(rows.drop(columns=[target, *split_columns]), goal, kinds, blocks)
+    targets = [target] if isinstance(target, str) else list(target)
+    check(frame, targets=targets, split_columns=split_columns, named_columns=kinds)
+    rows = frame.loc[has_target(frame[targets])]
+    goal, y, notes = read_target(frame[targets], task, positive)
+    schema, column_notes = describe(rows.drop(columns=[*targets, *split_columns]), goal, kinds, blocks)
     rows = rows.reset_index(drop=True)
     features, changes = conform(rows[schema.names()], schema)
     return Dataset(
@@ -150,7 +150,7 @@ class Conforming:
     def take(self, frame: pd.DataFrame) -> pd.DataFrame | None:
         """Returns the canonical frame of the next rows; None from the first problem on."""
         occurrences = Counter(frame.columns)
-        known = {*self._schema.names(), self._schema.target.name}
+        known = {*self._schema.names(), *self._schema.target.names}
         self._unknown |= dict.fromkeys(str(name) for name in occurrences if name not in known)
         conformed = {}
         for column in self._schema.used:
@@ -293,32 +293,142 @@ def infer_task(target: pd.Series, *, had_missing: bool = False) -> Task:
     return Task.MULTICLASS if whole and close and few else Task.REGRESSION
 
 
-def read_target(column: pd.Series, task: str, positive: Scalar) -> tuple[Target, NDArray[Any], tuple[str, ...]]:
-    """Returns what is predicted, its encoded values where there are any (rows,), and notes; arguments as above.
+def has_target(columns: pd.DataFrame) -> NDArray[np.bool_]:
+    """Returns which rows have a value of any of the targets; (rows,)."""
+    return columns.notna().any(axis=1).to_numpy()
+
+
+def read_target(
+    columns: pd.DataFrame, task: WantedTask | Mapping[str, WantedTask], positive: Scalar
+) -> tuple[Target, NDArray[Any], tuple[str, ...]]:
+    """Returns what is predicted, its encoded values in the rows that have any, and notes.
+
+    Args:
+        columns: The targets; (rows, targets).
+        task, positive: As of `make_dataset`.
 
     Raises:
-        ConfigError: There is no such task.
+        ConfigError: There is no such task, or not of so many targets.
         DataError: The values are not for this task.
     """
-    name = str(column.name)
-    values = column.dropna()
-    n_missing = len(column) - len(values)
-    left_out = [f"Rows left out, since they have no value of `{name}`: {n_missing}."] if n_missing else []
-    goal, y, notes = _encode_target(values.reset_index(drop=True), task, positive, had_missing=n_missing > 0)
+    names = [str(name) for name in columns]
+    kept = columns[has_target(columns)]
+    n_missing = len(columns) - len(kept)
+    which = f"`{names[0]}`" if len(names) == 1 else "any target"
+    left_out = [f"Rows left out, since they have no value of {which}: {n_missing}."] if n_missing else []
+    wanted = _wanted_tasks(task, kept)
+    if len(names) == 1:
+        values = kept[names[0]].reset_index(drop=True)
+        goal, y, notes = _encode_target(values, wanted[names[0]], positive, had_missing=n_missing > 0)
+        return goal, y, (*left_out, *notes)
+    if positive is not None:
+        raise DataError(
+            "`positive` is for a single binary target", where="data.positive", remedy="Leave it out, or name one target."
+        )
+    together = Task.MULTILABEL if "multilabel" in wanted.values() else Task.MULTITASK
+    goal, y, notes = _encode_targets(kept, wanted, together)
     return goal, y, (*left_out, *notes)
 
 
+def _wanted_tasks(task: WantedTask | Mapping[str, WantedTask], columns: pd.DataFrame) -> dict[str, WantedTask]:
+    """Returns the task of each target, all of them `multilabel` or none of them.
+
+    Raises:
+        ConfigError: With everything that is wrong with the tasks.
+    """
+    names = [str(name) for name in columns]
+    asked = dict(task) if isinstance(task, Mapping) else dict.fromkeys(names, task)
+    single = ["auto", *(known for known in Task if not known.is_several)]
+    allowed = single if isinstance(task, Mapping) or len(names) == 1 else [*single, *Task]
+    problems = []
+    for name, one in asked.items():
+        where = f"task.{name}" if isinstance(task, Mapping) else "task"
+        if name not in names:
+            problems.append(Problem(f"`{name}` is not among the targets", where, did_you_mean(name, names)))
+        elif isinstance(one, str) and one in list(Task) and one not in allowed:
+            remedy = f"Name several under `target`, or write one of {', '.join(f'`{known}`' for known in single)}."
+            if isinstance(task, Mapping):
+                remedy = f"Write `task: {one}` for all of them, or the task of each."
+            problems.append(Problem(f"`{one}` is a task of several targets together", where, remedy))
+        elif isinstance(one, str) and one not in allowed:
+            problems.append(Problem(f"unknown task `{one}`", where, did_you_mean(one, allowed)))
+        if not isinstance(task, Mapping):
+            break  # the others are alike
+    if problems:
+        raise ConfigError(problems)
+    tasks = {name: asked.get(name, "auto") for name in names}
+    if task == "multilabel" or (task == "auto" and len(names) > 1 and all(_is_label(columns[name]) for name in names)):
+        return dict.fromkeys(names, "multilabel")
+    return dict.fromkeys(names, "auto") if task == "multitask" else tasks
+
+
+def _is_label(column: pd.Series) -> bool:
+    """Returns whether the values are 0 and 1, or truth values."""
+    return bool(column.dropna().isin([0, 1]).all()) and types.is_numeric_dtype(column.dropna().infer_objects())
+
+
+def _encode_targets(
+    columns: pd.DataFrame, wanted: Mapping[str, WantedTask], together: Task
+) -> tuple[Target, NDArray[np.float64], list[str]]:
+    """Returns several targets as one, (rows, targets), NaN where one is missing; with all that is wrong with any."""
+    parts: list[Target] = []
+    notes: list[str] = []
+    problems: list[Problem] = []
+    y = np.full(columns.shape, np.nan)
+    for position, (name, task) in enumerate(wanted.items()):
+        known = columns[name].notna().to_numpy()
+        values = columns[name][known].reset_index(drop=True).infer_objects()
+        try:
+            if together is Task.MULTILABEL and not _is_label(values):
+                raise _no_label(values)
+            one = Task.BINARY if together is Task.MULTILABEL else task
+            part, y[known, position], said = _encode_target(values, one, None, had_missing=not known.all())
+        except DataError as error:
+            problems += error.problems
+            continue
+        parts.append(part)
+        notes += said
+        if not known.all():
+            notes.append(
+                f"`{name}` is missing in {(~known).sum():,} of {len(known):,} rows, which the other targets are learned "
+                "from."
+            )
+    goal = Target(", ".join(wanted), together, parts=tuple(parts))
+    told = Counter(name for name, _ in goal.columns())
+    problems += [
+        Problem(f"two columns of predictions would be called `{name}`", "`data.target`", "Rename a target.")
+        for name, n in told.items()
+        if n > 1
+    ]
+    if problems:
+        raise DataError(problems)
+    return goal, y, notes
+
+
+def _no_label(values: pd.Series) -> DataError:
+    other = next(value for value in values if not (isinstance(value, bool | np.bool_) or value in (0, 1)))
+    return DataError(
+        f"`{other}` is no label",
+        where=f"`{values.name}`",
+        remedy="The labels of a multilabel task are 0 and 1, or true and false; or write `task: auto` for targets of any "
+        "kind.",
+    )
+
+
 def _encode_target(
-    values: pd.Series, task: str, positive: Scalar, *, had_missing: bool
+    values: pd.Series, task: WantedTask, positive: Scalar, *, had_missing: bool
 ) -> tuple[Target, NDArray[Any], list[str]]:
+    """Returns a single target and its values, none of which is missing; (rows,)."""
     name = str(values.name)
-    if task not in ("auto", *Task):
-        raise ConfigError(f"unknown task `{task}`", where="task", remedy=did_you_mean(task, ["auto", *Task]))
-    inferred = infer_task(values, had_missing=had_missing) if task == "auto" else Task(task)
+    if isinstance(task, str):
+        inferred = infer_task(values, had_missing=had_missing) if task == "auto" else Task(task)
+        quantiles = USUAL_QUANTILES if inferred is Task.QUANTILE else ()
+    else:
+        inferred, quantiles = Task.QUANTILE, task
     if not inferred.is_classification:
         if positive is not None:
             raise DataError("a regression has no positive class", where=f"`{name}`", remedy="Leave out `positive`.")
-        return Target(name, inferred), _read_numbers(values), []
+        return Target(name, inferred, quantiles=quantiles), _read_numbers(values), []
     classes, y = _encode_classes(values, inferred, positive)
     notes = []
     if task == "auto" and inferred is Task.MULTICLASS and _holds_numbers(values):
@@ -395,6 +505,8 @@ def _digest(features: pd.DataFrame, y: NDArray[Any], target: Target) -> str:
     """Returns a SHA-256 over names, types and values: of values, not of files, so that a csv can equal a parquet."""
     digest = hashlib.sha256()
     digest.update(json.dumps([target.name, target.task, target.classes, len(y)]).encode())
+    for part in target.parts:
+        digest.update(json.dumps([part.name, part.task, part.classes]).encode())
     digest.update(y.astype(y.dtype.newbyteorder("<")).tobytes())
     for name, column in features.items():
         digest.update(json.dumps([name, str(column.dtype)]).encode())

@@ -24,17 +24,21 @@ MIN_DISTINCT_ROWS = 0.5
 
 
 def copies_of_target(dataset: Dataset) -> Iterator[str]:
-    """Yields a sentence for each feature that tells the target of every row, with the proof."""
-    y = pd.Series(dataset.target)
-    target = dataset.schema.target
-    for name, column in dataset.features.items():
-        is_class = target.task.is_classification
-        proof = _decided(column, y, target.classes) if is_class else _in_one_order(column, y)
-        if proof is not None:
-            yield (
-                f"`{name}` gives `{target.name}` away: in all {len(y):,} rows {proof}. "
-                "Leave it out, unless it is known before what is predicted."
-            )
+    """Yields a sentence for each feature that tells a target of every row that has it, with the proof."""
+    several = dataset.schema.target.task.is_several
+    for position, target in enumerate(dataset.schema.target.heads):
+        y, features = pd.Series(dataset.target[:, position] if several else dataset.target), dataset.features
+        if several and y.isna().any():
+            y, features = y.dropna().reset_index(drop=True), features[y.notna().to_numpy()].reset_index(drop=True)
+        y = y.astype(np.int64) if target.task.is_classification else y
+        for name, column in features.items():
+            is_class = target.task.is_classification
+            proof = _decided(column, y, target.classes) if is_class else _in_one_order(column, y)
+            if proof is not None:
+                yield (
+                    f"`{name}` gives `{target.name}` away: in all {len(y):,} rows {proof}. "
+                    "Leave it out, unless it is known before what is predicted."
+                )
 
 
 def shared_rows(dataset: Dataset, splits: Splits) -> Iterator[str]:
@@ -51,7 +55,8 @@ def shared_rows(dataset: Dataset, splits: Splits) -> Iterator[str]:
     if not len(found):
         return
     test, searched = splits.test[found], twin[found].astype(np.int64)
-    same = int((dataset.target[test] == dataset.target[searched]).sum())
+    y, y_twin = (dataset.target[rows].reshape(len(found), -1) for rows in (test, searched))
+    same = int(((y == y_twin) | np.isnan(y) | np.isnan(y_twin)).all(axis=1).sum())
     examples = ", ".join(
         f"row {one + 1} is like row {other + 1}" for one, other in zip(test[:3], searched[:3], strict=True)
     )

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from automl.data import parts, sources
 from automl.data.blocks import BlockLayout
 from automl.data.checks import check
-from automl.data.dataset import Conforming, describe, read_target
+from automl.data.dataset import Conforming, describe, has_target, read_target
 from automl.errors import ConfigError
-from automl.values import ColumnKind, Dataset, Scalar
+from automl.values import ColumnKind, Dataset, Scalar, WantedTask
 
 #: Copies of a table that preparing it and training on it hold at one time.
 COPIES = 4
@@ -84,8 +84,8 @@ def survey(
     params: Mapping[str, Any],
     base: Path,
     *,
-    target: str,
-    task: str = "auto",
+    target: str | Sequence[str],
+    task: WantedTask | Mapping[str, WantedTask] = "auto",
     name: str,
     positive: Scalar = None,
     kinds: Mapping[str, ColumnKind] | None = None,
@@ -112,16 +112,23 @@ def survey(
         )
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
-    look = _Look([target, *split_columns], _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
+    targets = [target] if isinstance(target, str) else list(target)
+    look = _Look(list(dict.fromkeys([*targets, *split_columns])), _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
         look.take(part)
     sample, steering = look.sample(), look.steering()
-    check(sample, target=target, values=steering.get(target), split_columns=split_columns, named_columns=kinds)
-    goal, y, notes = read_target(steering[target], task, positive)
-    has_target = steering[target].notna().to_numpy()
-    described = sample[sample[target].notna()].drop(columns=[target, *split_columns])
+    check(
+        sample,
+        targets=targets,
+        values=steering[[name for name in targets if name in steering]],
+        split_columns=split_columns,
+        named_columns=kinds,
+    )
+    goal, y, notes = read_target(steering[targets], task, positive)
+    kept = has_target(steering[targets])
+    described = sample[has_target(sample[targets])].drop(columns=[*targets, *split_columns])
     schema, column_notes = describe(described, goal, kinds, blocks)
-    extra = steering.loc[has_target, list(split_columns)].reset_index(drop=True) if split_columns else None
+    extra = steering.loc[kept, list(split_columns)].reset_index(drop=True) if split_columns else None
     dataset = Dataset(
         features=pd.DataFrame(index=range(len(y))),
         target=y,
@@ -136,7 +143,7 @@ def survey(
             *column_notes,
         ),
     )
-    return Survey(dataset, has_target, source, params, base)
+    return Survey(dataset, kept, source, params, base)
 
 
 class _Look:

@@ -51,7 +51,8 @@ def split(
 ) -> Splits:
     """Returns the parts of a table, the same for the same seed. The test rows are the same for both strategies.
 
-    Classification is stratified. A class with one row is always trained on; one with more is in every training part.
+    Classification is stratified. A class with one row is always trained on; one with more is in every training part. Of
+    several targets the rarest class that a row has of any counts: rows of frequent ones are many anyway.
 
     Args:
         dataset: With `group` or `time` among its extra columns.
@@ -71,7 +72,7 @@ def split(
     """
     _check_settings(strategy, size, test_size, n_folds, group, time, gap)
     n_rows = len(dataset.target)
-    labels = dataset.target if dataset.schema.target.task.is_classification else np.zeros(n_rows, dtype=np.int64)
+    labels = _strata(dataset)
     draw: Draw
     if group is not None:
         draw = _ByGroup(_groups(dataset, group), labels, np.random.default_rng(seed), group)
@@ -220,6 +221,27 @@ class _ByTime:
             where=f"`{self.name}`",
             remedy="Use fewer folds, a `test_size` of 0, or a finer column.",
         )
+
+
+def _strata(dataset: Dataset) -> NDArray[np.int64]:
+    """Returns the class of each row, of several targets the rarest of its classes; all alike without classes; (rows,).
+
+    The first pass of iterative stratification (Sechidis et al. 2011), which deals out the rarest labels first.
+    """
+    target, y = dataset.schema.target, dataset.target
+    if target.task.is_classification:
+        return y
+    strata, rarity = np.zeros(len(y), dtype=np.int64), np.full(len(y), len(y) + 1)
+    n_before = 1
+    for position, part in enumerate(target.parts):
+        if part.task.is_classification:
+            known = ~np.isnan(y[:, position])
+            codes = np.where(known, y[:, position], 0).astype(np.int64)
+            n_rows = np.where(known, np.bincount(codes[known], minlength=len(part.classes))[codes], len(y) + 1)
+            rarer = n_rows < rarity
+            strata[rarer], rarity[rarer] = n_before + codes[rarer], n_rows[rarer]
+            n_before += len(part.classes)
+    return strata
 
 
 def _most_frequent(members: NDArray[np.int64], labels: NDArray[Any]) -> NDArray[np.int64]:

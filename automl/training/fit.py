@@ -191,7 +191,8 @@ def _begin(
     pl.seed_everything(seed, verbose=False)
     fabric = _fabric(settings.accelerator, settings.precision)
     network = architecture.build(configuration.network, data.inputs, data.target.n_outputs)
-    loss = fabric.to_device(catalogue("loss").build(configuration.loss, data.target))
+    balancing = catalogue("balancing").build(configuration.balancing, data.target, network)
+    loss = fabric.to_device(losses.build(configuration.loss, data.target, balancing))
     batch_size = _batch_size(configuration, data, network)
     draw = catalogue("batches").build(configuration.batches)
     drawn = partial(Batches, data.train, data.target, batch_size, seed=seed, draw=draw, device=fabric.device)
@@ -210,8 +211,9 @@ def _begin(
     if _rate(optimizer) == FIND:
         found = None
         if kept is None:  # else the rate is kept with the optimizer
+            plain = fabric.to_device(losses.build(configuration.loss, data.target))  # the other one learns, too
             found = find_rate(
-                network, loss, optimizer, drawn(),
+                network, plain, optimizer, drawn(),
                 fabric=fabric, wrap=wrap, n_steps=n_steps, seed=seed, deadline=deadline,
             )  # fmt: skip
         rate = found or _rate(Choice(optimizer.name))

@@ -141,6 +141,7 @@ class Loop:
         assert self.is_between_epochs
         return {
             "network": self.network.state_dict(),
+            "loss": self._module.loss.state_dict(),
             "optimizer": self._bare_optimizer.state_dict(),
             "schedule": self._schedule["scheduler"].state_dict(),
             "averaged": None if self._averaged is None else self._averaged.state(),
@@ -154,6 +155,7 @@ class Loop:
     def resume(self, state: Mapping[str, Any]) -> None:
         """Goes on after the epoch at whose end `state` was taken, of a loop over the same with the same."""
         self.network.load_state_dict(state["network"])
+        self._module.loss.load_state_dict(state["loss"])
         self._bare_optimizer.load_state_dict(state["optimizer"])
         self._schedule["scheduler"].load_state_dict(state["schedule"])
         if self._averaged is not None:

@@ -22,7 +22,7 @@ class SupervisedModule(pl.LightningModule):
 
     Args:
         network: Maps a dictionary of blocks to (batch, n_outputs) or (batch, members, n_outputs).
-        loss: Maps those outputs and targets (batch,) to a scalar.
+        loss: Maps those outputs and targets, as of `losses.encode`, to a scalar; may have parameters of its own.
         optimizer: A choice from the catalogue of optimizers.
         schedule: A choice from the catalogue of schedules.
         n_steps: Optimizer steps of a training that is not stopped early.
@@ -65,7 +65,7 @@ class SupervisedModule(pl.LightningModule):
         return {"outputs": self.network(inputs), "y": y}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = build_optimizer(self._optimizer, self.network)
+        optimizer = build_optimizer(self._optimizer, nn.ModuleList([self.network, self.loss]))
         schedule = catalogue("schedule").build(self._schedule, optimizer, self._n_steps)
         traits = catalogue("schedule")[self._schedule.name].traits
         return {
