@@ -16,7 +16,10 @@ from rich.table import Table
 
 from automl.study_folder import Prepared
 from automl.study_spec import StudySpec
-from automl.values import Direction, EpochReport, ReferenceResult, StudyResult, Task, TrialResult, TrialState
+from automl.values import Direction, EpochReport, ReferenceResult, StudyResult, Target, Task, TrialResult, TrialState
+
+#: Targets that a sentence names.
+MAX_NAMES = 8
 
 #: Seconds between two lines of progress where there is no terminal.
 LINE_S = 10.0
@@ -164,15 +167,25 @@ def describe(spec: StudySpec, prepared: Prepared) -> str:
     parts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     parts += [f"{len(b.columns)} of `{b.name}` ({' x '.join(map(str, b.shape))})" for b in schema.blocks]
     columns = ", ".join(parts)
-    classes = f" of {len(schema.target.classes)} classes" if schema.target.task is Task.MULTICLASS else ""
     folds = f" in {prepared.n_folds} folds" if prepared.n_folds > 1 else ""
     return (
-        f"study {spec.name}: {schema.target.task.value}{classes}, target `{schema.target.name}`, "
-        f"{prepared.direction.value} {prepared.objective}\n"
+        f"study {spec.name}: {_predicted(schema.target)}, {prepared.direction.value} {prepared.objective}\n"
         f"  data: {prepared.n_search + prepared.n_test:,} rows ({prepared.n_train:,} train, {prepared.n_val:,} "
         f"validation{folds}, {prepared.n_test:,} test), columns: {columns}\n"
         f"  search space: {prepared.space_name}, {prepared.space.size()} parameters searched"
     )
+
+
+def _predicted(target: Target) -> str:
+    """Returns what is predicted, such as "multiclass of 3 classes, target `grade`"."""
+    if not target.parts:
+        classes = f" of {len(target.classes)} classes" if target.task is Task.MULTICLASS else ""
+        levels = f" at {', '.join(f'{level:g}' for level in target.quantiles)}" if target.quantiles else ""
+        return f"{target.task.value}{classes}{levels}, target `{target.name}`"
+    kinds = "" if target.task is Task.MULTILABEL else " ({task})"
+    told = [f"`{part.name}`" + kinds.format(task=part.task.value) for part in target.parts[:MAX_NAMES]]
+    more = f" and {len(target.parts) - MAX_NAMES} more" if len(target.parts) > MAX_NAMES else ""
+    return f"{target.task.value}, {len(target.parts)} targets: {', '.join(told)}{more}"
 
 
 def leaderboard_table(document: dict[str, Any], *, rows: int = 10) -> Table:
@@ -248,8 +261,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     lines = [
         f"# {result.study}",
         "",
-        f"Predicts `{prepared.schema.target.name}` ({prepared.schema.target.task.value}); "
-        f"{result.direction.value} **{metric}**.",
+        f"Predicts {_predicted(prepared.schema.target)}; {result.direction.value} **{metric}**.",
         "",
         f"| model | validation {metric} | test {metric} |",
         "|---|---|---|",

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 Mix = Literal["numeric", "categorical", "both"]
 MIXES: tuple[Mix, ...] = ("numeric", "categorical", "both")
 
+#: Tasks of one target, each row of which has one answer.
+PLAIN_TASKS = (Task.BINARY, Task.MULTICLASS, Task.REGRESSION)
+
 #: How far a row's result may move with the rows beside it: matrix products of other sizes round otherwise.
 RTOL, ATOL = 1e-4, 1e-5
 
@@ -54,7 +57,8 @@ def boring_table(task: Task, *, n_rows: int = 200, seed: int = 0) -> pd.DataFram
     """Returns a table with a column of every kind, whose `target` can be learned from `amount`, `colour` and `paid`.
 
     Numbers, truth values, dates, categories and texts are missing here and there. Classes are words; the rarest of
-    three has about a sixth of the rows.
+    three has about a sixth of the rows. Several targets are called as `boring_targets` says, and are missing here and
+    there, too.
     """
     rng = np.random.default_rng(seed)
     amount = rng.normal(size=n_rows)
@@ -79,8 +83,30 @@ def boring_table(task: Task, *, n_rows: int = 200, seed: int = 0) -> pd.DataFram
     )
     for name in ("income", "paid", "since", "colour", "remark"):
         table.loc[rng.random(n_rows) < 0.05, name] = None
-    table["target"] = _target(task, signal)
+    if not task.is_several:
+        table["target"] = _target(task, signal)
+        return table
+    kinds = dict.fromkeys(LABELS, Task.BINARY) if task is Task.MULTILABEL else PARTS
+    for number, (name, kind) in enumerate(kinds.items()):
+        noisy = signal + rng.normal(scale=number, size=n_rows)
+        values = pd.Series(_target(kind, noisy))
+        values = values.map({"yes": 1, "no": 0}).astype(float) if task is Task.MULTILABEL else values
+        table[name] = values.where(rng.random(n_rows) > 0.05)
     return table
+
+
+#: What several targets of a boring table are called: three labels, or one of each kind.
+LABELS = ("first", "second", "third")
+PARTS = {"price": Task.REGRESSION, "sold": Task.BINARY, "grade": Task.MULTICLASS, "delay": Task.QUANTILE}
+
+
+def boring_targets(task: Task) -> dict[str, Any]:
+    """Returns which columns of a boring table are predicted, and the task of each, as `make_dataset` takes them."""
+    if not task.is_several:
+        return {"target": "target", "task": task.value}
+    if task is Task.MULTILABEL:
+        return {"target": list(LABELS), "task": task.value}
+    return {"target": list(PARTS), "task": {name: kind.value for name, kind in PARTS.items()}}
 
 
 def boring_dataset(task: Task, *, mix: Mix = "both", n_rows: int = 200, seed: int = 0) -> Dataset:
@@ -89,8 +115,9 @@ def boring_dataset(task: Task, *, mix: Mix = "both", n_rows: int = 200, seed: in
     Its text is left out: it takes longer than all the rest.
     """
     table = boring_table(task, n_rows=n_rows, seed=seed)
-    kept = [name for name in table if name == "target" or _MIX_OF.get(str(name)) in (mix, *(MIXES * (mix == "both")))]
-    return make_dataset(table[kept], target="target", task=task, name="boring", source="made up")
+    targets = {"target", *LABELS, *PARTS}
+    kept = [name for name in table if name in targets or _MIX_OF.get(str(name)) in (mix, *(MIXES * (mix == "both")))]
+    return make_dataset(table[kept], **boring_targets(task), name="boring", source="made up")
 
 
 @functools.cache
@@ -110,7 +137,7 @@ _MIX_OF: dict[str, Mix] = {
 
 
 def _target(task: Task, signal: NDArray[np.float64]) -> Any:
-    if task is Task.REGRESSION:
+    if task in (Task.REGRESSION, Task.QUANTILE):
         return 1000 + 50 * signal
     if task is Task.BINARY:
         return np.where(signal > np.quantile(signal, 0.7), "yes", "no")
@@ -377,10 +404,10 @@ def check_loss(component: Component) -> None:
         AssertionError: Says which part of the contract is broken.
     """
     _check_signature(component)
-    traits = component.traits & {"classification", "regression"}
-    _require(bool(traits), f"the loss `{component.name}` needs the trait `classification` or `regression`")
+    traits = component.traits & {"classification", "regression", "quantile"}
+    _require(bool(traits), f"the loss `{component.name}` needs the trait `classification`, `regression` or `quantile`")
     for target in _TARGETS:
-        if ("classification" if target.task.is_classification else "regression") in traits:
+        if target.task.kind in traits:
             _check_loss(component, target, f"the loss `{component.name}` of a {target.task.value} target")
 
 
@@ -390,6 +417,7 @@ _TARGETS = (
     TargetSpec(Task.MULTICLASS, 3, class_counts=(60, 30, 10)),
     TargetSpec(Task.REGRESSION, 1, mean=1000.0, scale=20.0),
     TargetSpec(Task.MULTICLASS, 3, class_counts=(60, 40, 0)),
+    TargetSpec(Task.QUANTILE, 3, mean=1000.0, scale=20.0, quantiles=(0.1, 0.5, 0.9)),
 )
 
 
@@ -402,7 +430,7 @@ def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
         right = 4.0 * (2.0 * y[:, None] - 1 if target.n_outputs == 1 else nn.functional.one_hot(y, 3).float())
     else:
         y = encode(np.linspace(960, 1040, 16), target)
-        right = y[:, None].clone()
+        right = y[:, None].repeat(1, target.n_outputs)
     loss = component.factory(target)
     _require(isinstance(loss, nn.Module), f"{case} is no torch module")
     wrong = (right + 3 * torch.randn(right.shape, generator=generator)).requires_grad_()
@@ -416,6 +444,35 @@ def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
     _require(bool(better < value), f"{case} is not smaller for better outputs")
     members = torch.stack([right, right], dim=1)  # (batch, members, n_outputs)
     _require(_close(loss(members, y), better), f"{case} differs for an ensemble of two equal members")
+
+
+def check_balancing(component: Component) -> None:
+    """Checks that a balancing makes one loss of several that every target learns from, the smaller the smaller they are.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    case = f"the balancing `{component.name}`"
+    counts = TargetSpec(Task.BINARY, 1, class_counts=(90, 10))
+    target = TargetSpec(Task.MULTITASK, 2, parts=(counts, TargetSpec(Task.REGRESSION, 1)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        last = nn.Linear(8, 2)
+        network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), last)
+        rows = torch.randn(12, 4)
+    balancing = component.factory(target, network)
+    _require(isinstance(balancing, nn.Module), f"{case} is no torch module")
+    for _ in range(3):
+        losses = (network(rows) - 1).square().mean(dim=0)  # one of each target
+        balanced = balancing(losses)
+        _require(balanced.shape == (), f"{case} is not a scalar")
+        _require(bool(balanced.isfinite()), f"{case} is not finite")
+        _require(bool(balancing(0.5 * losses) < balanced), f"{case} is not smaller for smaller losses")
+        network.zero_grad()
+        torch.autograd.backward(balanced)
+        reached = last.weight.grad
+        _require(reached is not None and bool((reached.abs().sum(dim=1) > 0).all()), f"{case} leaves a target out")
 
 
 # --- augmentations, averages, draws --------------------------------------------------------------------------------
@@ -579,7 +636,7 @@ def _check_step(steps: Sequence[Step], dataset: Dataset, case: str) -> None:
     twin = Preprocessing(steps, dataset.schema, seed=7)
     again, targets_again = twin.fit_resample(features.iloc[train], y_view)
     message = f"{case} gives other rows for the same seed"
-    _require(np.array_equal(targets, targets_again), message)
+    _require(np.array_equal(targets, targets_again, equal_nan=True), message)
     _check_same(again, rows, message)
     _check_same(twin.transform(features.iloc[val]), expected, message)
 
@@ -606,12 +663,13 @@ def _check_training_rows(
 ) -> None:
     _check_blocks(rows, len(targets), fitted, f"{case} fitting")
     if step.stage not in ("cleaning", "resampling", "imputation"):  # those that may drop, repeat or make up rows
-        _require(np.array_equal(targets, given), f"{case} changes the training targets")
+        _require(np.array_equal(targets, given, equal_nan=True), f"{case} changes the training targets")
     if step.stage == "cleaning":
         _require(len(targets) <= len(given), f"{case} adds training rows")
-    _require(set(targets.tolist()) <= set(given.tolist()), f"{case} makes up target values")
+    found, known = (set(map(str, of.tolist())) for of in (targets, given))  # as words: what is missing equals itself
+    _require(found <= known, f"{case} makes up target values")
     if fitted.schema.target.task.is_classification:
-        _require(set(targets.tolist()) == set(given.tolist()), f"{case} loses a class")
+        _require(found == known, f"{case} loses a class")
 
 
 def _check_blocks(blocks: Mapping[str, NDArray[Any]], n_rows: int, fitted: Preprocessing, case: str) -> None:

@@ -13,7 +13,7 @@ from automl import prediction
 from automl.errors import ConfigError, DataError, ResourceError
 from automl.prediction import without_formulas
 from automl.predictor import Predictor
-from automl.testing import boring_table
+from automl.testing import PLAIN_TASKS, boring_table
 from automl.values import Task
 
 Trained = Callable[..., Any]
@@ -37,7 +37,7 @@ def rows(task: Task = Task.BINARY) -> pd.DataFrame:
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("ending", READ)
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_a_table_in_parts_is_predicted_as_whole(trained: Trained, task: Task, ending: str, tmp_path: Path) -> None:
     folder = trained(task)[0].folder.trial(0) / "model"
     rows(task).to_parquet(tmp_path / "table.parquet")

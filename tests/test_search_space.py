@@ -19,6 +19,7 @@ from automl.components import CATALOGUES
 from automl.documents import validate
 from automl.errors import ConfigError
 from automl.search_space import Categorical, FloatRange, IntRange, SearchSpace
+from automl.testing import PLAIN_TASKS
 from automl.values import Choice, Column, ColumnKind, Configuration, Scalar, Schema, Step, Target, Task
 
 plugins.load_builtin()
@@ -497,7 +498,7 @@ def test_spaces_are_found_beside_the_study_above_it_and_in_the_package(tmp_path:
         search_space.find("owm", study)
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_the_automatic_space_suits_the_task(task: Task) -> None:
     found = search_space.load(search_space.auto(schema(HOLED, task=task)))
     usual = {option.name for option in found.loss or []}

@@ -15,10 +15,11 @@ from automl.errors import StorageError
 from automl.predictor import Predictor
 from automl.preprocessing import prefix_cache
 from automl.trial import by_fold, prepare, refit, run_trial
+from automl.testing import PLAIN_TASKS
 from automl.values import Choice, EpochReport, Scored, Step, Task
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_a_trial_stores_the_model_that_makes_its_predictions(trained: Callable[..., Any], task: Task) -> None:
     study, scored = trained(task)
     features, target = storage.load_part(study.folder.data, "search")
@@ -39,7 +40,7 @@ def test_a_trial_stores_the_model_that_makes_its_predictions(trained: Callable[.
     assert scored.n_epochs == 4
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_two_epochs_beat_what_is_always_the_same(trained: Callable[..., Any], task: Task) -> None:
     study, scored = trained(task)
     _, target = storage.load_part(study.folder.data, "search")

@@ -420,11 +420,12 @@ def _encode_target(
 ) -> tuple[Target, NDArray[Any], list[str]]:
     """Returns a single target and its values, none of which is missing; (rows,)."""
     name = str(values.name)
-    if isinstance(task, str):
+    quantiles: tuple[float, ...] = ()
+    if isinstance(task, tuple):
+        inferred, quantiles = Task.QUANTILE, task
+    else:
         inferred = infer_task(values, had_missing=had_missing) if task == "auto" else Task(task)
         quantiles = USUAL_QUANTILES if inferred is Task.QUANTILE else ()
-    else:
-        inferred, quantiles = Task.QUANTILE, task
     if not inferred.is_classification:
         if positive is not None:
             raise DataError("a regression has no positive class", where=f"`{name}`", remedy="Leave out `positive`.")

@@ -81,7 +81,7 @@ class Duplicates(BaseEstimator):  # type: ignore[misc]
 
     def fit_resample(self, X: NDArray[np.float64], y: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """Returns the rows kept, and their targets."""
-        repeated = pd.DataFrame(X).assign(target=y).duplicated().to_numpy()
+        repeated = pd.DataFrame(np.column_stack([X, y])).duplicated().to_numpy()
         self.sample_indices_ = np.flatnonzero(~repeated)
         self.notes_ = _left_out(int(repeated.sum()), len(y), "equal to another")
         return X[self.sample_indices_], y[self.sample_indices_]

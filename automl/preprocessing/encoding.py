@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.model_selection import KFold
@@ -237,6 +237,8 @@ class HashedLevels(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 class TargetMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """scikit-learn's `TargetEncoder`, with what it must be told once the training rows are known.
 
+    Of several targets, (rows, targets), the means of each stand side by side.
+
     Args:
         classification: Whether the target holds class positions.
         smooth: As in `TargetEncoder`; None for its `auto`.
@@ -248,6 +250,9 @@ class TargetMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: NDArray[np.int64], y: NDArray[Any]) -> TargetMeans:
+        if y.ndim == 2:
+            self.parts_ = [clone(self).fit(X, column) for column in y.T]
+            return self
         self.encoder_ = self._encoder(y).fit(X, y)
         return self
 
@@ -255,12 +260,17 @@ class TargetMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Returns cross-fitted means of the training rows; (rows, columns), times the classes from three on."""
         if len(X) < 2:
             return self.fit(X, y).transform(X)
+        if y.ndim == 2:
+            self.parts_ = [clone(self) for _ in y.T]
+            return np.hstack([part.fit_transform(X, column) for part, column in zip(self.parts_, y.T, strict=True)])
         self.encoder_ = self._encoder(y)
         means: NDArray[np.float64] = self.encoder_.fit_transform(X, y)
         return means
 
     def transform(self, X: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the means of all training rows; shaped as in `fit_transform`."""
+        if hasattr(self, "parts_"):
+            return np.hstack([part.transform(X) for part in self.parts_])
         means: NDArray[np.float64] = self.encoder_.transform(X)
         return means
 

@@ -222,7 +222,7 @@ class Preprocessing:
 
         Args:
             features: Canonical frame of the training rows and of no others; (rows, columns).
-            target: Class positions (int64) or values (float64); (rows,).
+            target: As of `Dataset`.
 
         Returns:
             Block name -> array, as of `Part.inputs`; and the targets. Rows may have been dropped, repeated or made up.
@@ -243,7 +243,7 @@ class Preprocessing:
         Args:
             features: Canonical frame of the fold's rows and others, of which nothing is seen (to cut the rows out
                 before would cost a copy of the table); (rows, columns).
-            target: Class positions (int64) or values (float64); (rows,).
+            target: As of `Dataset`.
             cache: Of these rows and this fold: the longest fitted beginning in it is where this begins.
 
         Raises:
@@ -454,6 +454,23 @@ class Preprocessing:
         self.notes += tuple(f"{step.stage} `{step.choice.name}`: {sentence}" for sentence in said)
         return Rows(blocks, target, None if rows.val is None else _apply(self._fitted[n_fitted:], rows.val))
 
+    def _learned(self, target: NDArray[Any]) -> NDArray[Any]:
+        """Returns the targets as steps learn from them: one target as it is, several as numbers side by side.
+
+        Values are standardised, classes become a column each, or one of two; what is missing is the column's mean.
+        """
+        if not self.schema.target.parts:
+            return target
+        columns: list[NDArray[np.float64]] = []
+        for part, y in zip(self.schema.target.parts, target.T, strict=True):
+            if part.task is Task.MULTICLASS:
+                classes = (y[:, None] == np.arange(len(part.classes))).astype(np.float64)
+                columns += list(np.where(np.isnan(y)[:, None], np.nan, classes).T)
+            else:
+                columns.append(y if part.task is Task.BINARY else (y - np.nanmean(y)) / (np.nanstd(y) or 1.0))
+        found = np.column_stack(columns)
+        return np.where(np.isnan(found), np.nan_to_num(np.nanmean(found, axis=0)), found)
+
     def _run(self, step: Step, blocks: Blocks, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any], list[str]]:
         """Returns blocks and targets after a step that is fitted on them, and what the step has to tell."""
         component = catalogue(step.stage)[step.choice.name]
@@ -469,7 +486,7 @@ class Preprocessing:
             whole = (NUMERIC, *(block.name for block in self.schema.blocks), CATEGORICAL)
             seen = (NUMERIC,) if step.stage == "imputation" else whole
             self._resamplers.append(_Resampler(len(self._fitted), clone(estimator), seen))
-            blocks, target = _resample(estimator, blocks, target, seen)
+            blocks, target = _resample(estimator, blocks, target, seen, self._learned(target))
             if self.schema.target.task.is_classification and len(before) != len(target):
                 notes.append(f"class counts {self._counts(before)} became {self._counts(target)}")
         if hasattr(estimator, "transform"):
@@ -494,7 +511,7 @@ class Preprocessing:
             return step.apply(blocks)
         if self._rest and hasattr(step.transformer, "partial_fit"):
             return self._fit_in_parts(step, blocks)
-        return step.put(blocks, step.transformer.fit_transform(blocks[step.source], target))
+        return step.put(blocks, step.transformer.fit_transform(blocks[step.source], self._learned(target)))
 
     def _fit_in_parts(self, step: FittedStep, blocks: Blocks) -> Blocks:
         """Returns the blocks after a transformer that is fitted on them and on all other training rows."""
@@ -512,8 +529,8 @@ class Preprocessing:
         n_done = 0
         for resampler in self._resamplers:
             blocks, n_done = _apply(self._fitted[n_done : resampler.n_before], blocks), resampler.n_before
-            if len(np.unique(target)) > 1:
-                blocks, target = _resample(resampler.sampler, blocks, target, resampler.seen)
+            if self.schema.target.parts or len(np.unique(target)) > 1:
+                blocks, target = _resample(resampler.sampler, blocks, target, resampler.seen, self._learned(target))
         return _apply(self._fitted[n_done:], blocks), target
 
     def _counts(self, target: NDArray[np.int64]) -> str:
@@ -548,10 +565,11 @@ def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where
     place = f"{where}.{names.index('resampling')}" if "resampling" in options else where
     yield from _resampling_problems(options, schema, place)
     if not schema.target.task.is_classification:
+        found = "there are several targets" if schema.target.parts else f"`{schema.target.name}` is a number"
         for stage, components in options.items():
             for component in (component for component in components if "classification" in component.traits):
                 yield Problem(
-                    f"the {stage} `{component.name}` learns from classes, and `{schema.target.name}` is a number",
+                    f"the {stage} `{component.name}` learns from classes, and {found}",
                     f"{where}.{names.index(stage)}",
                     "Leave it out.",
                 )
@@ -567,8 +585,9 @@ def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where
 def _resampling_problems(options: Mapping[str, list[Component]], schema: Schema, place: str) -> Iterator[Problem]:
     resamplers = [component for component in options.get("resampling", ()) if component.name != "none"]
     if resamplers and not schema.target.task.is_classification:
+        found = "there are several targets" if schema.target.parts else f"`{schema.target.name}` is a number"
         yield Problem(
-            f"the resampling `{resamplers[0].name}` evens out classes, and `{schema.target.name}` is a number",
+            f"the resampling `{resamplers[0].name}` evens out the classes of a target, and {found}",
             place,
             "Leave the stage out.",
         )
@@ -732,9 +751,13 @@ def _finish(blocks: Blocks) -> Blocks:
 
 
 def _resample(
-    sampler: Any, blocks: Blocks, target: NDArray[Any], names: tuple[str, ...]
+    sampler: Any, blocks: Blocks, target: NDArray[Any], names: tuple[str, ...], learned: NDArray[Any]
 ) -> tuple[Blocks, NDArray[Any]]:
-    """Returns other rows of all blocks, and their targets; the sampler sees the named blocks side by side."""
+    """Returns other rows of all blocks, and their targets; the sampler sees the named blocks side by side.
+
+    Args:
+        learned: The targets as the sampler sees them.
+    """
     seen = {name: blocks[name] for name in names if name in blocks}
     if not seen:
         return blocks, target
@@ -742,7 +765,7 @@ def _resample(
     n_codes = seen[CATEGORICAL].shape[1] if CATEGORICAL in seen else 0  # they come last
     if "categorical_features" in sampler.get_params():
         sampler.set_params(categorical_features=tuple(range(matrix.shape[1] - n_codes, matrix.shape[1])))
-    made, made_target = sampler.fit_resample(matrix, target)
+    made, made_target = sampler.fit_resample(matrix, learned)
     positions = getattr(sampler, "sample_indices_", None)
     if positions is not None:
         return {name: block[positions] for name, block in blocks.items()}, target[positions]

@@ -17,6 +17,9 @@ from automl.values import Task
 #: Rows that mutual information is estimated from: its nearest neighbours cost more than everything else together.
 MAX_INFORMATION_ROWS = 2_000
 
+#: Rows that it is estimated from at least of each of several targets, which share them.
+MIN_SHARED_ROWS = 200
+
 #: Rows and trees that importances are estimated from.
 MAX_IMPORTANCE_ROWS, N_TREES = 3_000, 20
 
@@ -119,9 +122,15 @@ class BestColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         spread: NDArray[np.float64] = ((X - low) / (high - low)).var(axis=0)
         return spread
 
-    def _information(self, X: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.float64]:
-        """Returns each column's mutual information with the target, in nats; (columns,)."""
-        rows = sample_rows(len(X), MAX_INFORMATION_ROWS, self.random_state)
+    def _information(
+        self, X: NDArray[np.float64], y: NDArray[Any], n_rows: int = MAX_INFORMATION_ROWS
+    ) -> NDArray[np.float64]:
+        """Returns each column's mutual information with the target, in nats, the mean over several; (columns,)."""
+        if y.ndim == 2:
+            each = [self._information(X, column, MAX_INFORMATION_ROWS // y.shape[1]) for column in y.T]
+            shared: NDArray[np.float64] = np.mean(each, axis=0)
+            return shared
+        rows = sample_rows(len(X), max(n_rows, MIN_SHARED_ROWS), self.random_state)
         X, y = X[rows], y[rows]
         has_neighbours = not self.classification or np.unique(y, return_counts=True)[1].max() > 1
         if len(X) < MIN_INFORMATION_ROWS or not has_neighbours:

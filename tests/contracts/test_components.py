@@ -30,7 +30,7 @@ def needs_package(component: Component) -> bool:
 
 
 def test_no_kind_of_component_is_forgotten_here() -> None:
-    places = {"network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches"}
+    places = {"network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing"}
     assert set(COMPONENTS) == {*STAGES, *places, "source"}
     assert all(COMPONENTS.values())
 
@@ -68,6 +68,11 @@ def test_averaging(component: Component) -> None:
 @pytest.mark.parametrize("component", COMPONENTS["batches"], ids=named)
 def test_batches(component: Component) -> None:
     testing.check_batches(component)
+
+
+@pytest.mark.parametrize("component", COMPONENTS["balancing"], ids=named)
+def test_balancing(component: Component) -> None:
+    testing.check_balancing(component)
 
 
 @pytest.mark.parametrize("component", [step for step in STEPS if not needs_package(step)], ids=named)

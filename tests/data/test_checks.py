@@ -18,16 +18,16 @@ def table(**columns: object) -> pd.DataFrame:
 
 def lines(frame: pd.DataFrame, **settings: object) -> list[str]:
     with pytest.raises(DataError) as caught:
-        check(frame, **{"target": "churned", **settings})
+        check(frame, **{"targets": ["churned"], **settings})
     return str(caught.value).splitlines()
 
 
 def test_a_good_table_passes():
-    check(table(joined=dt.date(2020, 1, 1)), target="churned", split_columns=["joined"], named_columns=["age"])
+    check(table(joined=dt.date(2020, 1, 1)), targets=["churned"], split_columns=["joined"], named_columns=["age"])
 
 
 def test_a_misspelt_target():
-    assert lines(table(), target="chruned") == ["there is no column `chruned` to predict. Did you mean `churned`?"]
+    assert lines(table(), targets=["chruned"]) == ["there is no column `chruned` to predict. Did you mean `churned`?"]
 
 
 def test_everything_is_told_at_once():

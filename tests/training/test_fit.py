@@ -26,6 +26,7 @@ from automl.training.fit import _fabric as fabric
 from automl.training.fit import fit
 from automl.training.loaders import Batches
 from automl.training.module import SupervisedModule, build_optimizer, switch
+from automl.testing import PLAIN_TASKS
 from automl.values import (
     BlockSpec,
     Choice,
@@ -103,7 +104,7 @@ def train(task=Task.BINARY, *, data=None, settings=None, seed=0, report=lambda e
     )
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_learns(task):
     data, metric = problem(task), metrics.default_metric(task)
     found = train(task, data=data, settings=TrainerSettings(max_epochs=12))
@@ -115,7 +116,7 @@ def test_learns(task):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_trains_as_a_trainer_does(task, schedule):
     data, n_epochs = problem(task), 3
     slow = Choice("adam", {"lr": 0.002})  # the last epoch is the best, whose weights are kept
@@ -147,7 +148,7 @@ def test_trains_as_a_trainer_does(task, schedule):
         assert torch.equal(weight, theirs[name]), name
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_the_value_is_that_of_the_network_it_returns(task):
     data = problem(task)
     found = train(task, data=data, optimizer=Choice("adam", {"lr": 0.1}), settings=TrainerSettings(max_epochs=6))
@@ -216,7 +217,7 @@ def test_patience_is_in_epochs_where_they_are_scored_in_parts():
 
 
 @pytest.mark.parametrize("n_pieces", [1, 4])
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_of_very_many_validation_rows_a_sample_says_how_training_goes(task, n_pieces, monkeypatch):
     monkeypatch.setattr("automl.training.fit.CHECKED_ROWS", 50)
     data = problem(task)
