@@ -1,7 +1,7 @@
 """How the losses of several targets become one: `factory(target, network, *, hyperparameters) -> nn.Module`.
 
-The kind is called `balancing`. `forward(losses) -> scalar` takes a loss of each target, (targets,), as a share of what a
-constant answer has: about 1 before anything is learned, whatever the unit or the number of classes. It is asked while
+The kind is called `balancing`. `forward(losses) -> scalar` takes a loss of each target, (targets,), as a share of what
+a constant answer has: about 1 before anything is learned, whatever the unit or the number of classes. It is asked while
 gradients are on; what is validated is the plain mean. What it learns itself are parameters, which the optimizer trains
 beside the network's, or buffers.
 """
@@ -84,8 +84,9 @@ class _GradNorm(nn.Module):
 
     def __init__(self, n_targets: int, network: nn.Module, alpha: float, rate: float) -> None:
         super().__init__()
-        self._network = (network,)  # hidden in a tuple, that its weights be not taken for the loss's own
-        self._shared: nn.Parameter | None = None
+        # Hidden in tuples, that the network's weights be not taken for the loss's own.
+        self._network = (network,)
+        self._shared: tuple[nn.Parameter, ...] | None = None
         self.alpha = alpha
         self.rate = rate
         self.register_buffer("weights", torch.ones(n_targets))
@@ -102,7 +103,7 @@ class _GradNorm(nn.Module):
             self.first = now
         if self._shared is None:
             self._shared = _last_shared(self._network[0], losses)
-        if self._shared is None:
+        if not self._shared:
             return
         gradients = [torch.autograd.grad(loss, self._shared, retain_graph=True)[0] for loss in losses]
         norms = torch.stack([gradient.norm() for gradient in gradients])  # of the losses before they are weighted
@@ -115,8 +116,8 @@ class _GradNorm(nn.Module):
         self.weights = moved * len(moved) / moved.sum()  # a new tensor: a backward pass may still need the old one
 
 
-def _last_shared(network: nn.Module, losses: Tensor) -> nn.Parameter | None:
-    """Returns the last weights that every target learns with; None if there are none.
+def _last_shared(network: nn.Module, losses: Tensor) -> tuple[nn.Parameter, ...]:
+    """Returns the last weights that every target learns with; none if there are none.
 
     The layer of the outputs is not among them: each target has rows of its own there.
     """
@@ -130,5 +131,5 @@ def _last_shared(network: nn.Module, losses: Tensor) -> nn.Parameter | None:
             touched[position] = here if before is None else before & here
     for parameter, by_all in zip(reversed(candidates), reversed(touched), strict=True):
         if by_all is not None and bool(by_all.any()):
-            return parameter
-    return None
+            return (parameter,)
+    return ()

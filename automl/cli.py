@@ -83,7 +83,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")
+    ] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
     max_size: MaxSize = None,
@@ -148,7 +150,9 @@ def check(
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")
+    ] = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -230,7 +232,7 @@ class Recorder:
 
     def _points(self, metrics: Mapping[str, float], step: int) -> tuple[MetricPoint, ...]:
         now = _now_ms()
-        return tuple(MetricPoint(name, float(value), now, step) for name, value in metrics.items())
+        return tuple(MetricPoint(_key(name), float(value), now, step) for name, value in metrics.items())
 
     def _metrics(self, key: str, metrics: Mapping[str, float], step: int) -> None:
         self._spool.append(Logged(key, self._points(metrics, step)))
@@ -246,6 +248,11 @@ class Recorder:
 
     def _close(self, key: str, state: RunState) -> None:
         self._spool.append(RunClosed(key, state, _now_ms()))
+
+
+def _key(name: str) -> str:
+    """Returns what MLflow takes for the name of a metric, which holds that of a target where there are several."""
+    return posixpath.normpath(re.sub(r"[^\w\-.:/ ]", "_", name)).lstrip("./")[:250]
 
 
 def _now_ms() -> int:

@@ -144,7 +144,9 @@ class ReferenceModel:
         Raises:
             DataError: No row has a value of one of several targets, or a linear program would be too large.
         """
-        tasks = [(number, level) for number, head in enumerate(schema.target.heads) for level in head.quantiles or (None,)]
+        tasks = [
+            (number, level) for number, head in enumerate(schema.target.heads) for level in head.quantiles or (None,)
+        ]
         fitted: list[Fitted] = []
         for number, level in tasks:
             alone = replace(schema, target=schema.target.heads[number])
@@ -206,9 +208,7 @@ def _known(schema: Schema, target: NDArray[Any], number: int) -> tuple[NDArray[n
     return rows, y[rows].astype(np.int64) if is_class else y[rows]
 
 
-def _of_rows(
-    held: Held, rows: NDArray[np.bool_] | None, y: NDArray[Any]
-) -> tuple[pd.DataFrame, NDArray[Any]]:
+def _of_rows(held: Held, rows: NDArray[np.bool_] | None, y: NDArray[Any]) -> tuple[pd.DataFrame, NDArray[Any]]:
     return (held.features if rows is None else held.features[rows]), y
 
 
@@ -267,7 +267,9 @@ def _programmed(X: Any, y: NDArray[Any], seed: int) -> tuple[Any, NDArray[Any]]:
 def _predictions(target: Target, waiting: Iterator[Fitted], features: pd.DataFrame) -> NDArray[np.float64]:
     """Returns a single target's probabilities (rows, classes), values (rows,) or rising quantiles (rows, quantiles)."""
     if target.quantiles:
-        levels = [one.estimator.predict(one.matrix.transform(features)) for one in islice(waiting, len(target.quantiles))]
+        levels = [
+            one.estimator.predict(one.matrix.transform(features)) for one in islice(waiting, len(target.quantiles))
+        ]
         return np.sort(np.column_stack(levels), axis=1)
     one = next(waiting)
     X = one.matrix.transform(features)

@@ -454,7 +454,8 @@ class SearchSpace(_Strict):
         balancing = self.balancing
         if schema.target.task is not Task.MULTITASK and len(self.balancing) > 1:
             balancing = [Option(name=self.balancing[0].name)]
-            notes.append("balancing is not searched: there are not several targets with losses of their own")
+            why = "labels count alike" if schema.target.parts else "there is one target"
+            notes.append(f"balancing is not searched: {why}")
         narrowed = self.model_copy(update={"preprocessing": stages, "loss": loss, "balancing": balancing})
         searched = narrowed._searched()
         start = [{name: value for name, value in point.items() if name in searched} for point in self.start]

@@ -79,7 +79,9 @@ def _tasks(value: Any) -> Any:
 
 def _is_quantile(value: Any) -> bool:
     """Returns whether this is `{quantile: levels}`, and not the task of a target that is called so."""
-    return isinstance(value, Mapping) and set(value) == {"quantile"} and not isinstance(value["quantile"], str | Mapping)
+    return (
+        isinstance(value, Mapping) and set(value) == {"quantile"} and not isinstance(value["quantile"], str | Mapping)
+    )
 
 
 def _task(value: Any) -> Any:

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 from automl import preparation, study_spec
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.testing import boring_table
+from automl.testing import boring_table, boring_targets
 from automl.trial import run_trial
-from automl.values import Choice, Configuration, Scored, Step, Task, TrainerSettings, TrialTask
+from automl.values import USUAL_LOSSES, Choice, Configuration, Scored, Step, Task, TrainerSettings, TrialTask
 
 pytest_plugins = ["tests.command_line"]
 
@@ -67,7 +67,7 @@ class BoringStudy:
 
 
 def boring_configuration(task: Task, **changes: Any) -> Configuration:
-    loss = Choice("cross_entropy" if task.is_classification else "mse")
+    loss = Choice(USUAL_LOSSES.get(task, "cross_entropy"))
     configuration = Configuration(
         preprocessing=(Step("imputation", Choice("median")), Step("scaling", Choice("standard"))),
         network=Choice("mlp", {"depth": 1, "width": 16}),
@@ -83,8 +83,8 @@ def boring_document(task: Task, /, **changes: Any) -> dict[str, Any]:
     """Returns a study as it stands in a file; its table and its search space lie beside it."""
     return {
         "name": f"boring-{task.value}",
-        "data": {"source": "parquet", "params": {"path": "table.parquet"}, "target": "target"},
-        "task": task.value,
+        "data": {"source": "parquet", "params": {"path": "table.parquet"}, "target": boring_targets(task)["target"]},
+        "task": boring_targets(task)["task"],
         "search_space": "space.yaml",
         "validation": {"strategy": "kfold", "n_folds": 2, "test_size": 0.2},
         "trainer": {"max_epochs": 2, "accelerator": "cpu"},

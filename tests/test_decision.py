@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from automl import decision, metrics
-from automl.values import Task
+from automl.values import Target, Task
 
 BINARY_LABEL_METRICS = [name for name in metrics.names(Task.BINARY) if metrics.METRICS[name].needs == "labels"]
 
@@ -113,3 +113,17 @@ def test_numbers_that_are_none_decide_nothing() -> None:
     y, probabilities = rare(50)
     probabilities[3] = np.nan
     assert decision.choose(metrics.metric("f1", Task.BINARY), [y], [probabilities]) == ()
+
+
+def test_each_label_has_a_threshold_of_its_own():
+    rng = np.random.default_rng(0)
+    target = Target("", Task.MULTILABEL, parts=tuple(Target(name, Task.BINARY, (0, 1)) for name in "ab"))
+    positive = rng.random((4000, 2)) * [0.3, 1.0]
+    y = (rng.random((4000, 2)) < positive).astype(float)
+    predictions = np.stack([1 - positive, positive], axis=2).reshape(-1, 4)
+    metric = metrics.metric("f1_macro", target)
+    weights = decision.choose(metric, [y], [predictions])
+    assert weights[1] > weights[0]  # the rare one is said from less than a half on
+    chosen = decision.score(metric, [y], [predictions])
+    assert chosen == metrics.score(metric, y, predictions, weights) > metrics.score(metric, y, predictions) + 0.1
+    assert decision.choose(metrics.metric("average_precision_micro", target), [y], [predictions]) == ()

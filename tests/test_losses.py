@@ -15,7 +15,8 @@ BINARY = TargetSpec(Task.BINARY, 1, class_counts=(90, 10))
 MULTICLASS = TargetSpec(Task.MULTICLASS, 3, class_counts=(60, 30, 10))
 REGRESSION = TargetSpec(Task.REGRESSION, 1, mean=1000.0, scale=20.0)
 CLASSES = [(name, target) for name in ("cross_entropy", "focal", "logit_adjusted") for target in (BINARY, MULTICLASS)]
-CASES = CLASSES + [(name, REGRESSION) for name in ("mse", "mae", "quantile", "huber")]
+QUANTILES = TargetSpec(Task.QUANTILE, 3, mean=1000.0, scale=20.0, quantiles=(0.1, 0.5, 0.9))
+CASES = [*CLASSES, *[(name, REGRESSION) for name in ("mse", "mae", "quantile", "huber")], ("pinball", QUANTILES)]
 
 
 def build(name, target, **params):
@@ -40,8 +41,7 @@ def test_members_answer_each_for_itself(name, target):
 
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_says_for_which_tasks_it_is(name, target):
-    task = "classification" if target.task.is_classification else "regression"
-    assert catalogue("loss")[name].traits == {task}
+    assert catalogue("loss")[name].traits == {target.task.kind}
 
 
 def test_binary_is_a_sigmoid_of_one_logit():
@@ -207,3 +207,80 @@ def test_forward_of_no_rows_has_the_right_shape():
     none = {"numeric": np.empty((0, 1), dtype=np.float32)}
     assert losses.forward(_Scale(), none, REGRESSION).shape == (0,)
     assert losses.forward(_Scale(), none, BINARY).shape == (0, 2)
+
+
+# --- several targets -------------------------------------------------------------------------------------------------
+
+LABELS = TargetSpec(Task.MULTILABEL, 2, parts=(BINARY, BINARY))
+SEVERAL = TargetSpec(Task.MULTITASK, 8, parts=(BINARY, MULTICLASS, REGRESSION, QUANTILES))
+
+
+def test_pinball_is_that_of_every_quantile():
+    outputs, y = example(QUANTILES)
+    each = [mean_pinball_loss(y, outputs[:, i], alpha=level) for i, level in enumerate(QUANTILES.quantiles)]
+    assert build("pinball", QUANTILES)(outputs, y).item() == pytest.approx(np.mean(each))
+
+
+def test_quantiles_never_cross():
+    outputs = torch.randn(50, 4, 3)
+    found = losses.predictions(outputs, QUANTILES)
+    assert found.shape == (50, 3)
+    assert (found.diff(dim=1) >= 0).all()
+
+
+def test_labels_are_binary_questions_and_missing_ones_are_not_asked():
+    outputs, y = torch.randn(16, 2), (torch.rand(16, 2) < 0.5).float()
+    loss = losses.build(Choice("cross_entropy"), LABELS)
+    expected = functional.binary_cross_entropy_with_logits(outputs, y)
+    torch.testing.assert_close(loss(outputs, y), expected)
+    y[:4, 1] = math.nan
+    known = ~y.isnan()
+    expected = functional.binary_cross_entropy_with_logits(outputs[known], y[known])
+    torch.testing.assert_close(loss(outputs, y), expected)
+    members = torch.stack([outputs, outputs, outputs], dim=1)  # (rows, 3, labels)
+    torch.testing.assert_close(loss(members, y), expected)
+
+
+def encoded(n_rows=16):
+    rng = np.random.default_rng(0)
+    y = np.column_stack([rng.integers(2, size=n_rows), rng.integers(3, size=n_rows), rng.normal(1000, 20, (n_rows, 2))])
+    return y, losses.encode(y, SEVERAL)
+
+
+def test_each_target_has_the_loss_of_its_kind_over_the_rows_that_have_it():
+    torch.manual_seed(0)
+    y, found = encoded()
+    y[:3, 2] = math.nan
+    found[:3, 2] = math.nan
+    outputs = torch.randn(16, 8)
+    loss = losses.build(Choice("mae"), SEVERAL)
+    parts = [
+        functional.binary_cross_entropy_with_logits(outputs[:, 0], found[:, 0]),
+        functional.cross_entropy(outputs[:, 1:4], found[:, 1].long()),
+        functional.l1_loss(outputs[3:, 4], found[3:, 2]),
+        build("pinball", QUANTILES)(outputs[:, 5:], found[:, 3]),
+    ]
+    shares = [0.1 * math.log(10) + 0.9 * math.log(1 / 0.9), 0.6 * math.log(1 / 0.6) + 0.3 * math.log(1 / 0.3)]
+    usual = [shares[0], shares[1] + 0.1 * math.log(10), 1.0, (0.175498 * 2 + 0.398942) / 3]
+    expected = torch.stack([part / share for part, share in zip(parts, usual, strict=True)]).mean()
+    torch.testing.assert_close(loss(outputs, found), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_without_any_row_of_a_target_teaches_the_others():
+    _, y = encoded()
+    y[:, 2] = math.nan
+    outputs = torch.randn(16, 8, requires_grad=True)
+    value = losses.build(Choice("cross_entropy"), SEVERAL)(outputs, y)
+    value.backward()
+    assert value.isfinite()
+    assert (outputs.grad[:, 4] == 0).all()
+    assert (outputs.grad[:, [0, 1, 5]] != 0).all()
+
+
+def test_predictions_of_several_targets_stand_side_by_side():
+    outputs = torch.randn(16, 5, 8)
+    found = losses.predictions(outputs, SEVERAL)
+    assert found.shape == (16, 2 + 3 + 1 + 3)
+    torch.testing.assert_close(found[:, :2], losses.predictions(outputs[..., :1], BINARY))
+    torch.testing.assert_close(found[:, 5], losses.predictions(outputs[..., 4:5], REGRESSION))
+    torch.testing.assert_close(found[:, 6:], losses.predictions(outputs[..., 5:], QUANTILES))

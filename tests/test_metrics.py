@@ -11,7 +11,7 @@ from scipy.special import softmax
 from automl import metrics
 from automl.errors import ConfigError
 from automl.testing import PLAIN_TASKS
-from automl.values import Direction, Task
+from automl.values import Direction, Target, Task
 
 RNG = np.random.default_rng(0)
 
@@ -131,3 +131,94 @@ def test_metrics_travel_between_processes():
 def test_names_cost_no_import_of_scikit_learn():
     code = "import sys, automl.metrics; sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- quantiles and several targets ---------------------------------------------------------------------------------
+
+
+LEVELS = (0.1, 0.5, 0.9)
+LABELS = Target("", Task.MULTILABEL, parts=tuple(Target(name, Task.BINARY, (0, 1)) for name in "abc"))
+SEVERAL = Target(
+    "",
+    Task.MULTITASK,
+    parts=(
+        Target("size", Task.REGRESSION),
+        Target("kind", Task.MULTICLASS, (0, 1, 2, 3)),
+        Target("delay", Task.QUANTILE, quantiles=LEVELS),
+    ),
+)
+YL = (RNG.random((60, 3)) < 0.4).astype(float)
+PL = RNG.random((60, 3))
+BOTH = np.stack([1 - PL, PL], axis=2).reshape(60, 6)  # of each label: that it is not, that it is
+Q1 = np.sort(RNG.normal(size=(60, 3)), axis=1)
+
+
+def test_quantiles_equal_scikit_learn():
+    found = metrics.score_all(Target("y", Task.QUANTILE, quantiles=LEVELS), Y1, Q1)
+    each = [reference.mean_pinball_loss(Y1, Q1[:, i], alpha=level) for i, level in enumerate(LEVELS)]
+    assert found["pinball"] == pytest.approx(np.mean(each))
+    assert found["coverage_error"] == pytest.approx(np.mean(np.abs((Y1[:, None] <= Q1).mean(axis=0) - LEVELS)))
+    usual = np.broadcast_to(np.quantile(Y1, LEVELS), (60, 3))
+    assert metrics.score_all(Task.QUANTILE, Y1, usual)["d2"] == pytest.approx(0)
+    assert metrics.score_all(Task.QUANTILE, Y1, np.stack([Y1] * 3, axis=1))["d2"] == 1
+
+
+def test_labels_equal_scikit_learn():
+    found = metrics.score_all(LABELS, YL, BOTH)
+    said = PL > 0.5
+    assert found["average_precision_micro"] == pytest.approx(reference.average_precision_score(YL, PL, average="micro"))
+    assert found["average_precision"] == pytest.approx(reference.average_precision_score(YL, PL, average="macro"))
+    assert found["roc_auc"] == pytest.approx(reference.roc_auc_score(YL, PL, average="macro"))
+    assert found["log_loss"] == pytest.approx(np.mean([reference.log_loss(YL[:, i], PL[:, i]) for i in range(3)]))
+    assert found["hamming_loss"] == pytest.approx(reference.hamming_loss(YL, said))
+    assert found["subset_accuracy"] == pytest.approx(reference.accuracy_score(YL, said))
+    assert found["f1_micro"] == pytest.approx(reference.f1_score(YL, said, average="micro"))
+    assert found["f1_macro"] == pytest.approx(reference.f1_score(YL, said, average="macro"))
+    assert found["b/roc_auc"] == pytest.approx(reference.roc_auc_score(YL[:, 1], PL[:, 1]))
+
+
+def test_a_missing_label_is_neither_right_nor_wrong():
+    y = YL.copy()
+    y[:20, 1] = np.nan
+    known = ~np.isnan(y)
+    found = metrics.score_all(LABELS, y, BOTH)
+    assert found["average_precision_micro"] == pytest.approx(reference.average_precision_score(y[known], PL[known]))
+    assert found["hamming_loss"] == pytest.approx(np.mean(y[known] != (PL > 0.5)[known]))
+    assert found["b/roc_auc"] == pytest.approx(reference.roc_auc_score(y[20:, 1], PL[20:, 1]))
+    y[:, 1] = 0
+    alone = [reference.roc_auc_score(y[:, i], PL[:, i]) for i in (0, 2)]
+    assert metrics.score_all(LABELS, y, BOTH)["roc_auc"] == pytest.approx(np.mean(alone))
+
+
+def test_several_targets_are_scored_by_what_is_explained_of_each():
+    y, predictions = np.column_stack([Y1, Y4, Y1]), np.column_stack([V1, P4, Q1])
+    found = metrics.score_all(SEVERAL, y, predictions)
+    assert found["size/rmse"] == pytest.approx(reference.root_mean_squared_error(Y1, V1))
+    assert found["kind/log_loss"] == pytest.approx(reference.log_loss(Y4, P4))
+    each = [found["size/r2"], found["kind/d2"], found["delay/d2"]]
+    assert found["d2"] == pytest.approx(np.mean(each))
+    assert metrics.default_metric(SEVERAL).name == "d2"
+    y[::2, 0] = np.nan
+    assert metrics.score_all(SEVERAL, y, predictions)["size/r2"] == pytest.approx(
+        reference.r2_score(Y1[1::2], V1[1::2])
+    )
+
+
+def test_targets_of_one_kind_have_means_of_all_metrics_of_it():
+    numbers = Target("", Task.MULTITASK, parts=(Target("a", Task.REGRESSION), Target("b", Task.REGRESSION)))
+    found = metrics.score_all(numbers, np.column_stack([Y1, V1]), np.column_stack([V1, V1]))
+    assert found["rmse"] == pytest.approx(reference.root_mean_squared_error(Y1, V1) / 2)
+    assert found["d2"] == pytest.approx((reference.r2_score(Y1, V1) + 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("accuracy", LABELS, "not for a multilabel task.*`subset_accuracy`"),
+        ("rmse", SEVERAL, "not for a multitask task.*Known for it: `d2`"),
+        ("subset_acuracy", LABELS, "Did you mean `subset_accuracy`"),
+    ],
+)
+def test_an_objective_that_does_not_fit_several_targets_is_told(name, target, message):
+    with pytest.raises(ConfigError, match=message):
+        metrics.metric(name, target)

@@ -165,9 +165,9 @@ def test_another_format_is_refused(folder: Path) -> None:
     from automl import manifest
 
     document = json.loads((folder / "architecture.json").read_text())
-    (folder / "architecture.json").write_text(json.dumps(document | {"format": 3}))
+    (folder / "architecture.json").write_text(json.dumps(document | {"format": 4}))
     manifest.write(folder)
-    with pytest.raises(RefusedError, match="is of model format 3; this version reads 2"):
+    with pytest.raises(RefusedError, match="is of model format 4; this version reads 3"):
         Predictor.load(folder)
 
 

@@ -156,7 +156,7 @@ def test_a_column_of_many_levels_becomes_means_of_other_rows(task: Task, name: s
     data = of_many_levels(task)
     train, val = np.arange(0, 2000), np.arange(2000, 3000)
     model = ReferenceModel.fit(name, data.schema, data.features.iloc[train], data.target[train], 0)
-    assert (model._matrix.coded_, model._matrix.averaged_) == (["side"], ["who"])
+    assert (model.fitted[0].matrix.coded_, model.fitted[0].matrix.averaged_) == (["side"], ["who"])
     metric = metrics.default_metric(task)
     dummy = ReferenceModel.fit("dummy", data.schema, data.features.iloc[train], data.target[train], 0)
     scores = [metrics.score(metric, data.target[val], m.predictions(data.features.iloc[val])) for m in (model, dummy)]

@@ -11,8 +11,8 @@ from automl import metrics, references
 from automl.data import storage
 from automl.jobs import REFERENCES
 from automl.predictor import Predictor, ReferenceMember
-from automl.trial import by_fold
 from automl.testing import PLAIN_TASKS
+from automl.trial import by_fold
 from automl.values import Task
 
 

@@ -103,7 +103,7 @@ def test_what_optuna_calls_a_parameter_is_what_the_configuration_calls_it(seed: 
     flat = found.flatten()
     assert {name: flat[name] for name in params} == params
     fixed = {"preprocessing.scaling", "preprocessing.scaling.quantile.output", "schedule", "loss"}
-    usual = {"augmentation", "averaging", "batches", "clip_norm"}
+    usual = {"augmentation", "averaging", "batches", "balancing", "clip_norm"}
     assert flat.keys() - params.keys() <= fixed | usual | {"network.mlp.dropout"}
 
 
@@ -163,6 +163,7 @@ def test_what_was_stored_before_there_were_more_places_stays_what_it_was() -> No
         ("augmentation", Choice("mixup", {"alpha": 0.4})),
         ("averaging", Choice("ema")),
         ("batches", Choice("balanced")),
+        ("balancing", Choice("uncertainty")),
         ("clip_norm", 1.0),
         ("batch_size", "full"),
     ],

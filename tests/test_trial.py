@@ -14,8 +14,8 @@ from automl.data import storage
 from automl.errors import StorageError
 from automl.predictor import Predictor
 from automl.preprocessing import prefix_cache
-from automl.trial import by_fold, prepare, refit, run_trial
 from automl.testing import PLAIN_TASKS
+from automl.trial import by_fold, prepare, refit, run_trial
 from automl.values import Choice, EpochReport, Scored, Step, Task
 
 

@@ -96,7 +96,9 @@ def _problems_of_target(column: pd.Series, some_left: str) -> Iterator[Problem]:
         )
 
 
-def _problems_of_features(frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str]) -> Iterator[Problem]:
+def _problems_of_features(
+    frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str]
+) -> Iterator[Problem]:
     features = [name for name in frame.columns if name not in targets and name not in split_columns]
     if not features:
         yield Problem(
@@ -118,7 +120,9 @@ def _named_targets(targets: Sequence[str], named_columns: Iterable[str]) -> Iter
     for name in named_columns:
         if name in targets:
             yield Problem(
-                "the column is to be predicted, and so is no feature", f"`{name}`", "Take it out of `kinds` or of `target`."
+                "the column is to be predicted, and so is no feature",
+                f"`{name}`",
+                "Take it out of `kinds` or of `target`.",
             )
 
 

@@ -323,7 +323,9 @@ def read_target(
         return goal, y, (*left_out, *notes)
     if positive is not None:
         raise DataError(
-            "`positive` is for a single binary target", where="data.positive", remedy="Leave it out, or name one target."
+            "`positive` is for a single binary target",
+            where="data.positive",
+            remedy="Leave it out, or name one target.",
         )
     together = Task.MULTILABEL if "multilabel" in wanted.values() else Task.MULTITASK
     goal, y, notes = _encode_targets(kept, wanted, together)

@@ -57,12 +57,14 @@ def shared_rows(dataset: Dataset, splits: Splits) -> Iterator[str]:
     test, searched = splits.test[found], twin[found].astype(np.int64)
     y, y_twin = (dataset.target[rows].reshape(len(found), -1) for rows in (test, searched))
     same = int(((y == y_twin) | np.isnan(y) | np.isnan(y_twin)).all(axis=1).sum())
+    target = dataset.schema.target
+    told = "targets" if target.parts else f"`{target.name}`"
     examples = ", ".join(
         f"row {one + 1} is like row {other + 1}" for one, other in zip(test[:3], searched[:3], strict=True)
     )
     yield (
         f"{len(found):,} of {len(splits.test):,} test rows stand among the rows searched on, alike in every feature "
-        f"({same:,} of them with the same `{dataset.schema.target.name}`): {examples}. The test score is of memory, "
+        f"({same:,} of them with the same {told}): {examples}. The test score is of memory, "
         "too; drop repeated rows, or keep them together with `validation.strategy: group`."
     )
 

@@ -113,7 +113,9 @@ def survey(
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
     targets = [target] if isinstance(target, str) else list(target)
-    look = _Look(list(dict.fromkeys([*targets, *split_columns])), _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
+    look = _Look(
+        list(dict.fromkeys([*targets, *split_columns])), _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed)
+    )
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
         look.take(part)
     sample, steering = look.sample(), look.steering()

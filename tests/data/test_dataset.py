@@ -377,3 +377,103 @@ class TestConform:
         assert len(once) == len(rows)
         pd.testing.assert_frame_equal(once, twice)
         assert notes == ()
+
+
+# --- several targets -------------------------------------------------------------------------------------------------
+
+
+def several(**columns: object) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return table(
+        **{
+            "a": [0, 1] * (N // 2),
+            "b": [1, 1, 0] * (N // 3),
+            "price": rng.normal(size=N),
+            "grade": ["x", "y", "z"] * 20,
+        }
+        | columns
+    )
+
+
+def test_targets_that_are_all_0_or_1_are_labels() -> None:
+    data = dataset(several(b=[True, False, None] * (N // 3)), target=["a", "b"])
+    assert (data.schema.target.task, data.schema.target.names) == (Task.MULTILABEL, ["a", "b"])
+    assert [part.classes for part in data.schema.target.parts] == [(0, 1), (False, True)]
+    assert {part.task for part in data.schema.target.parts} == {Task.BINARY}
+    np.testing.assert_array_equal(data.target[:3], [[0, 1], [1, 0], [0, np.nan]])
+    assert Schema.from_json(data.schema.to_json()) == data.schema
+    assert not {"a", "b"} & set(data.features)
+
+
+@pytest.mark.parametrize(
+    ("targets", "task", "tasks"),
+    [
+        (["a", "b"], "multitask", "binary binary"),
+        (["a", "b"], {"a": "binary"}, "binary binary"),
+        (["a", "price", "grade"], "auto", "binary regression multiclass"),
+        (["a", "price"], {"a": "regression"}, "regression regression"),
+        (["price", "a"], "regression", "regression regression"),
+        (["price", "a"], {"price": (0.1, 0.9)}, "quantile binary"),
+        (["price", "a"], "quantile", "quantile quantile"),
+    ],
+)
+def test_each_target_has_its_own_task(targets: list[str], task: object, tasks: str) -> None:
+    target = dataset(several(), target=targets, task=task).schema.target
+    assert target.task is Task.MULTITASK
+    assert " ".join(part.task for part in target.parts) == tasks
+
+
+def test_a_row_without_any_target_is_left_out_and_one_without_some_is_not() -> None:
+    frame = several().astype({"a": float})
+    frame.loc[:4, "a"] = np.nan
+    frame.loc[:2, "price"] = np.nan
+    data = dataset(frame, target=["a", "price"])
+    assert len(data.features) == len(data.target) == N - 3
+    assert np.isnan(data.target).sum(axis=0).tolist() == [2, 0]
+    assert any("no value of any target: 3" in note for note in data.notes)
+    assert any("`a` is missing in 2 of 57 rows" in note for note in data.notes)
+
+
+def test_a_list_of_one_is_one() -> None:
+    one, same = dataset(several(), target=["a"]), dataset(several(), target="a")
+    assert one.schema == same.schema
+    assert one.digest == same.digest
+
+
+def test_quantiles_are_levels_of_one_target() -> None:
+    target = dataset(several(), target="price", task=(0.2, 0.5)).schema.target
+    assert (target.task, target.quantiles, target.n_outputs) == (Task.QUANTILE, (0.2, 0.5), 2)
+    assert [name for name, _ in target.columns()] == ["prediction", "quantile_0.2", "quantile_0.5"]
+    assert dataset(several(), target="price", task="quantile").schema.target.quantiles == (0.1, 0.5, 0.9)
+
+
+def test_columns_of_predictions_say_whose_they_are() -> None:
+    target = dataset(several(), target=["a", "grade", "price"], task={"price": (0.5,)}).schema.target
+    assert " ".join(name for name, _ in target.columns()) == (
+        "a proba_a grade proba_grade_x proba_grade_y proba_grade_z price quantile_price_0.5"
+    )
+    assert target.slices == (slice(0, 2), slice(2, 5), slice(5, 6))
+    assert (target.width, target.n_outputs) == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"target": ["a", "prize"]}, "there is no column `prize` to predict. Did you mean `price`"),
+        ({"target": ["a", "b", "a"]}, "`a` is there 2 times"),
+        ({"target": ["a", "grade"], "task": "multilabel"}, "`grade`: `x` is no label"),
+        ({"target": ["a", "none"]}, "`none`: every value is `0`. There must be two classes"),
+        ({"target": ["a", "b"], "kinds": {"b": ColumnKind.NUMERIC}}, "`b`: the column is to be predicted"),
+        ({"target": ["a", "b"], "split_columns": ["b"]}, "cannot steer the split"),
+        ({"target": ["a", "b"], "positive": 1}, "`positive` is for a single binary target"),
+        ({"target": ["a", "b"], "task": {"c": "binary"}}, "task.c: `c` is not among the targets"),
+        ({"target": ["a", "b"], "task": {"a": "multilabel"}}, "a task of several targets together"),
+        ({"target": "a", "task": "multilabel"}, "Name several under `target`"),
+        ({"target": ["a", "b"], "task": {"a": "binry"}}, "Did you mean `binary`?"),
+        ({"target": ["grade", "proba_grade_x"]}, "two columns of predictions would be called `proba_grade_x`"),
+        ({"target": ["price", "grade"], "task": "regression"}, "`grade`: 60 of the values cannot be read as numbers"),
+    ],
+)
+def test_what_no_targets_are_is_told(settings: dict[str, object], said: str) -> None:
+    frame = several(none=0, proba_grade_x=[0.5, 1.5] * 30)
+    assert said in message(frame, **settings)

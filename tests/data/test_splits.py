@@ -298,3 +298,15 @@ def test_a_dataset_is_not_changed():
     split(data)
     pd.testing.assert_frame_equal(data.features, before.features)
     assert np.array_equal(data.target, before.target)
+
+
+def test_rows_of_a_rare_label_are_spread_over_all_parts() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((400, 5)) < [0.7, 0.5, 0.3, 0.03, 0.02]).astype(int)
+    frame = pd.DataFrame(labels, columns=list("abcde")).assign(x=rng.normal(size=400))
+    data = make_dataset(frame, target=list("abcde"), name="t", source="memory")
+    for train, val, test in parts(split(data, strategy="kfold", n_folds=3, test_size=0.25)):
+        rare = data.target[:, 3:]
+        assert (rare[train].sum(axis=0) > 0).all()
+        assert (rare[val].sum(axis=0) > 0).all()
+        assert (rare[test].sum(axis=0) > 0).all()

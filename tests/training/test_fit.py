@@ -22,11 +22,11 @@ from automl import losses, metrics
 from automl.components import CATALOGUES, Catalogue, catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.networks.mlp import mlp
+from automl.testing import PLAIN_TASKS
 from automl.training.fit import _fabric as fabric
 from automl.training.fit import fit
 from automl.training.loaders import Batches
 from automl.training.module import SupervisedModule, build_optimizer, switch
-from automl.testing import PLAIN_TASKS
 from automl.values import (
     BlockSpec,
     Choice,
