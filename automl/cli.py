@@ -47,6 +47,9 @@ ModelArgument = Annotated[str, typer.Argument(help="A study, a run id, models:/N
 MaxSize = Annotated[
     str | None, typer.Option(help="Size of the table, unpacked, above which it is not read; 20GB by default.")
 ]
+TaskName = Annotated[
+    str | None, typer.Option(help="binary, multiclass, regression, quantile; of several multilabel or multitask.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
 #: What typer raises for wrong arguments. It brings a click of its own, so the package `click` has other classes.
@@ -83,9 +86,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")
-    ] = None,
+    task: TaskName = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
     max_size: MaxSize = None,
@@ -150,9 +151,7 @@ def check(
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space: a name or a file.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is optimised.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="binary, multiclass, regression, quantile, multilabel or multitask.")
-    ] = None,
+    task: TaskName = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006

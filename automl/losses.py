@@ -217,7 +217,7 @@ def quantile(target: TargetSpec, *, quantile: float = 0.5) -> nn.Module:
 
 @register("loss", "quantile")
 def pinball(target: TargetSpec) -> nn.Module:
-    """Returns the pinball loss of standardised values (Koenker and Bassett 1978), the mean over all quantiles asked for.
+    """Returns the pinball loss of standardised values (Koenker and Bassett 1978), the mean over all that are asked for.
 
     Each has an output of its own, so that one network learns them together.
     """

@@ -109,7 +109,7 @@ def score(metric: Metric, y_true: NDArray[Any], predictions: NDArray[Any], weigh
     Args:
         metric: What to compute.
         y_true: As of `Dataset`. Not every class need occur.
-        predictions: Probabilities (rows, classes), values (rows,) or (rows, quantiles); of several targets side by side.
+        predictions: Probabilities (rows, classes), values (rows,) or (rows, quantiles); of several side by side.
         weights: What each column of probabilities is multiplied with before the largest one is the label; empty:
             nothing.
     """

@@ -128,7 +128,7 @@ class ReferenceModel:
         """Returns a fitted model.
 
         Args:
-            name: `dummy` (class shares, mean or quantile), `linear` (logistic, ridge or quantile regression over one-hot
+            name: `dummy` (class shares, mean, quantile), `linear` (logistic, ridge or quantile regression over one-hot
                 categories), `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient
                 boosting, but for regularisation with its defaults), `slow_boosting` (the same in many small steps) or
                 `shallow_boosting` (of small trees).

@@ -447,7 +447,7 @@ def _check_loss(component: Component, target: TargetSpec, case: str) -> None:
 
 
 def check_balancing(component: Component) -> None:
-    """Checks that a balancing makes one loss of several that every target learns from, the smaller the smaller they are.
+    """Checks that a balancing makes one loss of several, which every target learns from and which falls with them.
 
     Raises:
         AssertionError: Says which part of the contract is broken.

@@ -160,7 +160,7 @@ class Target:
 
     @property
     def n_outputs(self) -> int:
-        """Width of a network's output: one logit or value, or one a class from three on, or a quantile, of each head."""
+        """Width of a network's output: of each head one logit or value, one a class from three on, one a quantile."""
         if self.parts:
             return sum(part.n_outputs for part in self.parts)
         return len(self.classes) if self.task is Task.MULTICLASS else len(self.quantiles) or 1
@@ -176,7 +176,7 @@ class Target:
         return consecutive(part.width for part in self.parts)
 
     def columns(self) -> list[tuple[str, Target]]:
-        """Returns the names of the columns that people are given, and whose each is: first what a head is, then how sure.
+        """Returns the names of the columns that people are given, and whose each is: what a head is, then how surely.
 
         A single target has `prediction`, and `proba_<class>` or `quantile_<level>`; of several each has a column of its
         name, and `proba_<target>` if it is binary, `proba_<target>_<class>` or `quantile_<target>_<level>`.
@@ -652,8 +652,8 @@ class Metric:
         needs: What `function(y_true, y_pred)` takes as `y_pred`: `probabilities` (rows, classes), `labels` (rows,)
             class positions, or `values`, (rows,) or (rows, quantiles).
         low, high: Bounds, either of which may be infinite.
-        parts: Of several targets, what of which of them it is made of; `function(y_true, predictions, weights)` then
-            takes the targets (rows, targets), predictions side by side and what `metrics.labels` is told of each column.
+        parts: Of several targets, what of which of them it is made of. `function(y_true, predictions, weights)` then
+            takes targets (rows, targets), predictions side by side and what each column of these is weighed with.
     """
 
     name: str

@@ -103,8 +103,7 @@ def _problems_of_features(
     if not features:
         yield Problem(
             "no column is left to predict from",
-            remedy=f"The table needs at least one column beside the target{'s' * (len(targets) > 1)} and those that steer "
-            "the split.",
+            remedy="The table needs at least one column beside what is predicted and what steers the split.",
         )
     for target in (target for target in targets if target in split_columns):
         yield Problem("the column to predict cannot steer the split", f"`{target}`", "Choose another column.")
@@ -120,7 +119,7 @@ def _named_targets(targets: Sequence[str], named_columns: Iterable[str]) -> Iter
     for name in named_columns:
         if name in targets:
             yield Problem(
-                "the column is to be predicted, and so is no feature",
+                "the column is to be predicted, so it is no feature",
                 f"`{name}`",
                 "Take it out of `kinds` or of `target`.",
             )

@@ -392,8 +392,7 @@ def _encode_targets(
         notes += said
         if not known.all():
             notes.append(
-                f"`{name}` is missing in {(~known).sum():,} of {len(known):,} rows, which the other targets are learned "
-                "from."
+                f"`{name}` is missing in {(~known).sum():,} of {len(known):,} rows, from which the others are learned."
             )
     goal = Target(", ".join(wanted), together, parts=tuple(parts))
     told = Counter(name for name, _ in goal.columns())
@@ -412,8 +411,7 @@ def _no_label(values: pd.Series) -> DataError:
     return DataError(
         f"`{other}` is no label",
         where=f"`{values.name}`",
-        remedy="The labels of a multilabel task are 0 and 1, or true and false; or write `task: auto` for targets of any "
-        "kind.",
+        remedy="Labels of a multilabel task are 0 and 1, or true and false; for any others write `task: auto`.",
     )
 
 

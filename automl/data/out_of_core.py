@@ -113,9 +113,8 @@ def survey(
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
     targets = [target] if isinstance(target, str) else list(target)
-    look = _Look(
-        list(dict.fromkeys([*targets, *split_columns])), _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed)
-    )
+    whole = list(dict.fromkeys([*targets, *split_columns]))
+    look = _Look(whole, _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
         look.take(part)
     sample, steering = look.sample(), look.steering()

@@ -14,6 +14,7 @@ from torch import nn
 
 import automl.augmentations
 import automl.averaging
+import automl.balancing
 import automl.draws
 import automl.losses
 import automl.optimizers
