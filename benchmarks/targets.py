@@ -69,6 +69,8 @@ def loans() -> tuple[pd.DataFrame, list[str]]:
 
 
 LABELS = {"developer_roles": developer_roles, "film_genres": film_genres}
+#: Titles are words of their own, each of which is taken for the name of a row.
+KINDS = {"film_genres": {"title": "text"}}
 TASKS = {"meats": meats, "pupils": pupils, "loans": loans}
 
 
@@ -98,7 +100,7 @@ def main() -> None:
 
 def labels(name: str, train: pd.DataFrame, test: pd.DataFrame, targets: list[str], seconds: int) -> dict[str, Any]:
     """Returns how well a study of all labels does, and a boosting model of each; on the test rows."""
-    made, document = study(name, train, test, targets, seconds)
+    made, document = study(name, train, test, targets, seconds, kinds=KINDS.get(name))
     y = test[targets].to_numpy()
     positive = made[[f"proba_{target}" for target in targets]].to_numpy()
     return {
@@ -131,7 +133,13 @@ def tasks(name: str, train: pd.DataFrame, test: pd.DataFrame, targets: list[str]
 
 
 def study(
-    name: str, train: pd.DataFrame, test: pd.DataFrame, targets: list[str], seconds: int, objective: str = "auto"
+    name: str,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    targets: list[str],
+    seconds: int,
+    objective: str = "auto",
+    kinds: dict[str, str] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Returns what a study predicts of the test rows, which it is not given, and what it says of itself."""
     with tempfile.TemporaryDirectory(prefix="targets-") as scratch:
@@ -145,6 +153,7 @@ def study(
                 "source": "parquet",
                 "params": {"path": "train.parquet"},
                 "target": targets if len(targets) > 1 else targets[0],
+                "kinds": kinds or {},
             },
             "objective": objective,
             "validation": {"test_size": 0},

@@ -13,7 +13,7 @@ from automl import manifest
 from automl.data import storage
 from automl.errors import DataError, RefusedError
 from automl.predictor import Predictor, combine
-from automl.testing import PLAIN_TASKS, boring_table
+from automl.testing import boring_table
 from automl.trial import run_trial
 from automl.values import Choice, Task
 
@@ -38,7 +38,7 @@ def rows() -> pd.DataFrame:
     return boring_table(Task.BINARY, n_rows=30, seed=9).set_index(pd.Index(range(100, 130)))
 
 
-@pytest.mark.parametrize("task", PLAIN_TASKS)
+@pytest.mark.parametrize("task", Task)
 def test_what_is_saved_again_predicts_bit_for_bit_the_same(trained: Trained, task: Task, tmp_path: Path) -> None:
     first = Predictor.load(trained(task)[0].folder.trial(0) / "model")
     first.save(tmp_path / "again")
@@ -64,6 +64,19 @@ def test_values_are_in_the_targets_own_unit(trained: Trained) -> None:
     found = regressor.predict(boring_table(Task.REGRESSION, n_rows=30, seed=9))
     assert list(found.columns) == ["prediction"]
     assert 800 < found["prediction"].mean() < 1200
+
+
+def test_several_targets_have_columns_by_their_names(trained: Trained) -> None:
+    predictor = Predictor.load(trained(Task.MULTITASK)[0].folder.trial(0) / "model")
+    found = predictor.predict(boring_table(Task.MULTITASK, n_rows=30, seed=9))
+    assert list(found.columns) == [name for name, _ in predictor.schema.target.columns()]
+    assert list(found.columns[:3]) == ["price", "sold", "proba_sold"]
+    assert ((found["proba_sold"] > 0.5) == (found["sold"] == "yes")).all()
+    grades = found[["proba_grade_high", "proba_grade_low", "proba_grade_middle"]]
+    assert (grades.idxmax(axis=1) == "proba_grade_" + found["grade"]).all()
+    levels = found[["quantile_delay_0.1", "quantile_delay_0.5", "quantile_delay_0.9"]]
+    assert (levels.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert (found["delay"] == found["quantile_delay_0.5"]).all()
 
 
 def test_columns_are_found_by_name(predictor: Predictor, rows: pd.DataFrame) -> None:
