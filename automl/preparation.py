@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from automl import architecture, memory, metrics, plugins, portfolio, search_space
-from automl.components import CATALOGUES
+from automl.components import CATALOGUES, Component
 from automl.data import leakage, out_of_core, parts, sources, storage
 from automl.data.dataset import make_dataset
 from automl.data.out_of_core import Survey
@@ -18,7 +18,7 @@ from automl.data.splits import split
 from automl.documents import differences
 from automl.errors import AutomlError, ConfigError, DataError, Problem
 from automl.preprocessing.preprocessing import Preprocessing
-from automl.search_space import SearchSpace
+from automl.search_space import Option, SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
 from automl.values import Dataset, Schema, Splits, Task
@@ -141,7 +141,10 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     space, space_notes = space.for_data(schema)
     problems = space.check(CATALOGUES, where=where)
     problems += Preprocessing.check(
-        [(s.stage, [o.name for o in s.options]) for s in space.preprocessing], schema, where=where
+        [(s.stage, [o.name for o in s.options]) for s in space.preprocessing],
+        schema,
+        where=where,
+        tokens=any("tokens" in component.traits for component in _known(space.network, "network")),
     )
     problems += _check_tasks(space, schema, where)
     problems += _check_blocks(space, schema, where)
@@ -216,21 +219,37 @@ def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem
 
 
 def _check_blocks(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
-    """Returns the networks and augmentations that are for kinds of blocks of which the table has none."""
+    """Returns what is for kinds of blocks of which the table has none, or of which a reduction leaves none."""
+    reducers = [
+        component
+        for stage in space.preprocessing
+        if stage.stage == "reduction"
+        for component in _known(stage.options, "reduction")
+        if component.traits.intersection(architecture.STRUCTURED)
+    ]
+    reduced = {kind for component in reducers for kind in component.traits}
+    left = replace(schema, blocks=tuple(block for block in schema.blocks if block.kind not in reduced))
     problems = []
-    for place, options in (("network", space.network), ("augmentation", space.augmentation)):
-        known = CATALOGUES[place]
-        for component in (known[option.name] for option in options if option.name in known):
+    for place, components in (
+        ("network", _known(space.network, "network")),
+        ("augmentation", _known(space.augmentation, "augmentation")),
+        ("reduction", reducers),
+    ):
+        for component in components:
+            kinds = " or ".join(sorted(component.traits.intersection(architecture.STRUCTURED)))
+            told = f"the {place} `{component.name}` is for {kinds}"
             if not architecture.is_for(component, schema):
-                kinds = " or ".join(sorted(component.traits.intersection(architecture.STRUCTURED)))
-                problems.append(
-                    Problem(
-                        f"the {place} `{component.name}` is for {kinds}, and the table has none",
-                        f"{where}: {place}",
-                        "Say under `blocks` which columns belong together, or leave it out.",
-                    )
-                )
+                remedy = "Say under `blocks` which columns belong together, or leave it out."
+                problems.append(Problem(f"{told}, and the table has none", f"{where}: {place}", remedy))
+            elif component not in reducers and not architecture.is_for(component, left):
+                gone = f"{told}, of which the reduction `{reducers[0].name}` leaves none"
+                problems.append(Problem(gone, f"{where}: {place}", "Leave one of the two out."))
     return problems
+
+
+def _known(options: Sequence[Option], place: str) -> list[Component]:
+    """Returns the components of the options; what is not known is told elsewhere."""
+    return [CATALOGUES[place][option.name] for option in options if option.name in CATALOGUES[place]]
 
 
 def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Survey:

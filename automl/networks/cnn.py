@@ -85,6 +85,7 @@ def cnn(
     channel_dropout: float = 0.0,
     head_width: int = 128,
     dropout: float = 0.3,
+    pretraining_epochs: int = 0,
     embedding_size: int = 32,
 ) -> nn.Module:
     """Returns a convolutional network over images, with the columns of a table beside them.
@@ -105,6 +106,7 @@ def cnn(
         channel_dropout: Share of the channels that are dropped after each stage.
         head_width: Units of the hidden layer; 0: there is none.
         dropout: Share of what the hidden layer and the outputs see that is dropped.
+        pretraining_epochs: How often encoders learn from images to give back hidden cells before training begins.
         embedding_size: The largest width of a categorical column's embedding.
 
     Raises:
@@ -125,4 +127,11 @@ def cnn(
         )
 
     encoders = Encoders(inputs, {"image": encoder}, embedding_size)
-    return Encoded(encoders, n_outputs, head_width=head_width, dropout=dropout, activation=activation)
+    return Encoded(
+        encoders,
+        n_outputs,
+        head_width=head_width,
+        dropout=dropout,
+        activation=activation,
+        pretraining_epochs=pretraining_epochs,
+    )

@@ -96,6 +96,7 @@ def inception_time(
     longest: int = 20,
     dropout: float = 0.1,
     head_width: int = 0,
+    pretraining_epochs: int = 0,
     embedding_size: int = 32,
 ) -> nn.Module:
     """Returns a network of long and short convolutions over the steps of sequences, with a table's columns beside.
@@ -112,6 +113,7 @@ def inception_time(
         longest: Steps that the longest convolution sees, about; the others see half and a quarter.
         dropout: Share of the values that are dropped after each block, and before the outputs.
         head_width: Units of a hidden layer before the outputs; 0: there is none.
+        pretraining_epochs: How often encoders learn from sequences to give back hidden cells before training begins.
         embedding_size: The largest width of a categorical column's embedding.
 
     Raises:
@@ -124,4 +126,11 @@ def inception_time(
         return InceptionEncoder(block, depth=depth, width=width, longest=longest, dropout=dropout)
 
     encoders = Encoders(inputs, {"sequence": encoder}, embedding_size)
-    return Encoded(encoders, n_outputs, head_width=head_width, dropout=dropout, activation="relu")
+    return Encoded(
+        encoders,
+        n_outputs,
+        head_width=head_width,
+        dropout=dropout,
+        activation="relu",
+        pretraining_epochs=pretraining_epochs,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -112,7 +113,7 @@ class RandomConvolutionsEncoder(nn.Module):
 class RandomConvolutionsNetwork(Encoded):
     """A linear layer over the features of all blocks."""
 
-    def pretrain(self, inputs: dict[str, Tensor], *, seed: int, deadline: float) -> None:
+    def pretrain(self, inputs: Mapping[str, Tensor], *, seed: int, deadline: float) -> None:
         """Finds the thresholds in training rows."""
         for name, encoder in self.encoders.encoders.items():
             assert isinstance(encoder, RandomConvolutionsEncoder)

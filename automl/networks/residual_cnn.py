@@ -81,6 +81,7 @@ def residual_cnn(
     channel_dropout: float = 0.0,
     head_width: int = 0,
     dropout: float = 0.2,
+    pretraining_epochs: int = 0,
     embedding_size: int = 32,
 ) -> nn.Module:
     """Returns a residual convolutional network over images, with the columns of a table beside them.
@@ -98,6 +99,7 @@ def residual_cnn(
         channel_dropout: Share of the channels that are dropped within a block.
         head_width: Units of a hidden layer before the outputs; 0: there is none.
         dropout: Share of what the outputs see that is dropped.
+        pretraining_epochs: How often encoders learn from images to give back hidden cells before training begins.
         embedding_size: The largest width of a categorical column's embedding.
 
     Raises:
@@ -110,4 +112,11 @@ def residual_cnn(
         return ResidualEncoder(block.shape, stages=stages, blocks=blocks, width=width, dropout=channel_dropout)
 
     encoders = Encoders(inputs, {"image": encoder}, embedding_size)
-    return Encoded(encoders, n_outputs, head_width=head_width, dropout=dropout, activation="relu")
+    return Encoded(
+        encoders,
+        n_outputs,
+        head_width=head_width,
+        dropout=dropout,
+        activation="relu",
+        pretraining_epochs=pretraining_epochs,
+    )

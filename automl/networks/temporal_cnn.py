@@ -91,6 +91,7 @@ def temporal_cnn(
     head_width: int = 0,
     dropout: float = 0.1,
     token_size: int = TOKEN_SIZE,
+    pretraining_epochs: int = 0,
     embedding_size: int = 32,
 ) -> nn.Module:
     """Returns a network of dilated convolutions over the steps of sequences and texts, with a table's columns beside.
@@ -110,6 +111,7 @@ def temporal_cnn(
         head_width: Units of a hidden layer before the outputs; 0: there is none.
         dropout: Share of the values that are dropped after each convolution, and before the outputs.
         token_size: Width of the vector of a token.
+        pretraining_epochs: How often encoders learn from sequences to give back hidden cells before training begins.
         embedding_size: The largest width of a categorical column's embedding.
 
     Raises:
@@ -130,4 +132,11 @@ def temporal_cnn(
         )
 
     encoders = Encoders(inputs, dict.fromkeys(TAKES, encoder), embedding_size)
-    return Encoded(encoders, n_outputs, head_width=head_width, dropout=dropout, activation=activation)
+    return Encoded(
+        encoders,
+        n_outputs,
+        head_width=head_width,
+        dropout=dropout,
+        activation=activation,
+        pretraining_epochs=pretraining_epochs,
+    )

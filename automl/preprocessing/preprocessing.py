@@ -29,6 +29,10 @@ Traits of a step:
 * `synthesises_numeric` (resampling): makes up rows of numbers, so that no categorical column may be left.
 * `picks_rows`, `synthesises_mixed` (resampling): repeats or leaves out rows, or makes up rows of numbers and codes;
   works with whatever columns there are.
+* `columns_only` (resampling): does not make up cells of images and sequences. None makes up words, so that what makes
+  up rows does not go with networks that read texts.
+* `image`, `sequence` (reduction): reads blocks of these kinds, each by itself, and writes numeric columns.
+* `takes_seconds`: however small the table is.
 * `classification` (cleaning, reduction): needs classes to learn from, so that the target must not be a number.
 """
 
@@ -189,7 +193,7 @@ class Preprocessing:
     def __init__(
         self, steps: Sequence[Step], schema: Schema, *, seed: int, quantiles: bool = False, tokens: bool = False
     ) -> None:
-        problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema)
+        problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema, tokens=tokens)
         if problems:
             raise ConfigError(problems)
         self.steps = _complete(steps)
@@ -206,7 +210,11 @@ class Preprocessing:
 
     @staticmethod
     def check(
-        stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, *, where: str = "preprocessing"
+        stages: Sequence[tuple[str, Sequence[str]]],
+        schema: Schema,
+        *,
+        where: str = "preprocessing",
+        tokens: bool = False,
     ) -> list[Problem]:
         """Returns what cannot work, so that it is told before the first trial.
 
@@ -214,8 +222,9 @@ class Preprocessing:
             stages: (stage, names of its options) in the order in which they would run.
             schema: Of the table.
             where: Dotted path of the stages, for the problems' places.
+            tokens: Whether a network reads texts.
         """
-        return list(_problems(stages, schema, where))
+        return list(_problems(stages, schema, where, tokens))
 
     def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
@@ -475,7 +484,6 @@ class Preprocessing:
         """Returns blocks and targets after a step that is fitted on them, and what the step has to tell."""
         component = catalogue(step.stage)[step.choice.name]
         built = component.factory(self.schema.target.task, **step.choice.params)
-        source = CATEGORICAL if step.stage == "encoding" else NUMERIC
         if built is None:
             return blocks, target, []
         estimator, notes = _seeded(built, self.seed), []
@@ -490,15 +498,25 @@ class Preprocessing:
             if self.schema.target.task.is_classification and len(before) != len(target):
                 notes.append(f"class counts {self._counts(before)} became {self._counts(target)}")
         if hasattr(estimator, "transform"):
-            destination = source if source == NUMERIC or "categorical_output" in component.traits else NUMERIC
-            blocks = self._fit(FittedStep(source, destination, estimator), blocks, target)
-            if source == destination == CATEGORICAL and CATEGORICAL in blocks:
+            sources = self._sources(component)
+            for source in sources:
+                destination = source if "categorical_output" in component.traits else NUMERIC
+                transformer = estimator if len(sources) == 1 else clone(estimator)
+                blocks = self._fit(FittedStep(source, destination, transformer), blocks, target)
+            if "categorical_output" in component.traits and CATEGORICAL in blocks:
                 # Now, while all rows are there: a code that resampling leaves out is met again at prediction.
                 self._cardinalities = tuple((blocks[CATEGORICAL].max(axis=0) + 1).tolist())
         if "fills_categories" in component.traits:
             filler = SimpleImputer(strategy="most_frequent", missing_values=MISSING, keep_empty_features=True)
             blocks = self._fit(FittedStep(CATEGORICAL, CATEGORICAL, filler), blocks, target)
         return blocks, target, [*notes, *getattr(estimator, "notes_", ())]
+
+    def _sources(self, component: Component) -> list[str]:
+        """Returns the blocks that a transformer reads, each by itself."""
+        kinds = component.traits & {ColumnKind.IMAGE, ColumnKind.SEQUENCE}
+        if kinds:
+            return [block.name for block in self.schema.blocks if block.kind in kinds]
+        return [CATEGORICAL if component.kind == "encoding" else NUMERIC]
 
     def _fit(self, step: FittedStep, blocks: Blocks, target: NDArray[Any]) -> Blocks:
         """Returns the blocks after a transformer that is fitted on them and remembered."""
@@ -542,7 +560,9 @@ class Preprocessing:
 # --- what cannot work --------------------------------------------------------------------------------------------
 
 
-def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where: str) -> Iterator[Problem]:
+def _problems(
+    stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where: str, tokens: bool
+) -> Iterator[Problem]:
     names = [stage for stage, _ in stages]
     options: dict[str, list[Component]] = {}
     for position, (stage, chosen) in enumerate(stages):
@@ -563,7 +583,7 @@ def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where
                 yield Problem(message, f"{place}.options.{index}", remedy)
         options.setdefault(stage, [known[name] for name in chosen if name in known])
     place = f"{where}.{names.index('resampling')}" if "resampling" in options else where
-    yield from _resampling_problems(options, schema, place)
+    yield from _resampling_problems(options, schema, place, tokens)
     if not schema.target.task.is_classification:
         found = "there are several targets" if schema.target.parts else f"`{schema.target.name}` is a number"
         for stage, components in options.items():
@@ -582,7 +602,9 @@ def _problems(stages: Sequence[tuple[str, Sequence[str]]], schema: Schema, where
         )
 
 
-def _resampling_problems(options: Mapping[str, list[Component]], schema: Schema, place: str) -> Iterator[Problem]:
+def _resampling_problems(
+    options: Mapping[str, list[Component]], schema: Schema, place: str, tokens: bool
+) -> Iterator[Problem]:
     resamplers = [component for component in options.get("resampling", ()) if component.name != "none"]
     if resamplers and not schema.target.task.is_classification:
         found = "there are several targets" if schema.target.parts else f"`{schema.target.name}` is a number"
@@ -596,13 +618,30 @@ def _resampling_problems(options: Mapping[str, list[Component]], schema: Schema,
     keeping = [component.name for component in encoders if "categorical_output" in component.traits]
     for resampler in resamplers:
         if "synthesises_numeric" in resampler.traits and keeping and left:
-            shown = ", ".join(f"`{name}`" for name in left[:5]) + (f" and {len(left) - 5} more" if left[5:] else "")
             yield Problem(
                 f"the resampling `{resampler.name}` makes up numbers only, and the encoding `{keeping[0]}` leaves "
-                f"categorical columns ({shown})",
+                f"categorical columns ({_listed(left)})",
                 place,
                 "Resample with `smotenc`, or encode with `onehot` or `target` only.",
             )
+        if "columns_only" in resampler.traits and schema.blocks:
+            yield Problem(
+                f"the resampling `{resampler.name}` makes up columns only, and the table has "
+                f"{_listed([block.name for block in schema.blocks])}, an image or a sequence",
+                place,
+                "Resample with `random_over`, which repeats rows as they are.",
+            )
+        if tokens and resampler.traits & {"synthesises_numeric", "synthesises_mixed"} and schema.names(ColumnKind.TEXT):
+            yield Problem(
+                f"the resampling `{resampler.name}` makes up rows, but no words for networks that read texts "
+                f"({_listed(schema.names(ColumnKind.TEXT))})",
+                place,
+                "Resample with `random_over`, which repeats rows as they are, or leave out networks that read texts.",
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
 
 
 def _complete(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -697,7 +736,7 @@ def _describe(blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], qu
         specs[NUMERIC] = BlockSpec(NUMERIC, (numbers.shape[1],), (), _quantiles(numbers) if quantiles else ())
     if CATEGORICAL in blocks:
         specs[CATEGORICAL] = BlockSpec(CATEGORICAL, (blocks[CATEGORICAL].shape[1],), cardinalities)
-    for block in schema.blocks:
+    for block in (block for block in schema.blocks if block.name in blocks):  # a reduction makes columns of them
         shape = blocks[block.name].shape[1:]
         specs[block.name] = BlockSpec(block.kind.value, shape, masked=shape[0] > block.shape[0])
     for name in (name for name in blocks if name.startswith(TOKENS)):

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA, FastICA, TruncatedSVD
 from sklearn.metrics.pairwise import rbf_kernel
 
 from automl.components import register
+from automl.preprocessing.convolutional import ConvolutionalAutoencoder
 from automl.preprocessing.imputation import MIN_ROWS_A_DONOR, sample_rows
 from automl.preprocessing.limits import within
 from automl.preprocessing.scaling import SmoothClip
@@ -130,23 +131,50 @@ def lda(task: Task) -> Discriminants:
 
 
 @register("reduction")
-def autoencoder(task: Task, *, n_components: int = 16, width: int = 64, n_epochs: int = 20) -> Autoencoder:
+def autoencoder(
+    task: Task, *, n_components: int = 16, width: int = 64, noise: float = 0.0, n_epochs: int = 20
+) -> Autoencoder:
     """Replaces the numeric columns by the narrow layer of a small network that was trained to give them back.
 
-    Trained on at most 5,000 training rows; always fewer components than columns.
+    Trained on at most 5,000 training rows; always fewer components than columns. With noise it is a denoising one.
 
     Args:
         task: Not looked at.
         n_components: Units of the narrow layer.
         width: Units of the layers before and behind it.
+        noise: Share of the cells that the network is given from another row, and is to give back as they were.
         n_epochs: Passes over the rows.
 
-    Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", 2006.
+    Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", 2006; Vincent, Larochelle,
+    Bengio and Manzagol, "Extracting and composing robust features with denoising autoencoders", 2008.
     """
-    within("reduction.autoencoder.n_components", n_components, 1)
-    within("reduction.autoencoder.width", width, 1)
-    within("reduction.autoencoder.n_epochs", n_epochs, 1)
-    return Autoencoder(n_components=n_components, width=width, n_epochs=n_epochs)
+    _check_autoencoder("autoencoder", noise, n_components=n_components, width=width, n_epochs=n_epochs)
+    return Autoencoder(n_components=n_components, width=width, noise=noise, n_epochs=n_epochs)
+
+
+@register("reduction", "image", "sequence")
+def convolutional_autoencoder(
+    task: Task, *, n_components: int = 16, depth: int = 2, width: int = 16, noise: float = 0.0, n_epochs: int = 15
+) -> ConvolutionalAutoencoder:
+    """Replaces each image and each sequence by the narrow layer of a convolutional network trained to give it back.
+
+    They are numeric columns then, for networks that take columns. Trained on at most 5,000 training rows. With noise it
+    is a denoising one.
+
+    Args:
+        task: Not looked at.
+        n_components: Units of the narrow layer.
+        depth: Stages of convolutions before and behind it, each of half the size.
+        width: Channels of the first stage; each further stage has twice as many.
+        noise: Share of the cells that the network does not see, and is to give back.
+        n_epochs: Passes over the rows.
+
+    Masci, Meier, Cireşan and Schmidhuber, "Stacked convolutional auto-encoders for hierarchical feature extraction",
+    2011.
+    """
+    counts = {"n_components": n_components, "depth": depth, "width": width, "n_epochs": n_epochs}
+    _check_autoencoder("convolutional_autoencoder", noise, **counts)
+    return ConvolutionalAutoencoder(n_components=n_components, depth=depth, width=width, noise=noise, n_epochs=n_epochs)
 
 
 class CappedSVD(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -351,6 +379,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Columns go through `SmoothClip` first, so that no outlier is all that is learned. A single column stays as it is.
 
+    Args:
+        noise: Share of the cells that are exchanged for those of other rows in what it is given, anew in each epoch.
+
     Attributes:
         weights_, biases_: Of the two layers up to the narrow one; (units before, units) and (units,) each.
     """
@@ -360,11 +391,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         n_components: int = 16,
         width: int = 64,
+        noise: float = 0.0,
         n_epochs: int = 20,
         random_state: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.width = width
+        self.noise = noise
         self.n_epochs = n_epochs
         self.random_state = random_state
 
@@ -379,6 +412,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         network = _perceptron(
             scaled,
             scaled,
+            noise=self.noise,
             hidden_layer_sizes=(self.width, narrow, self.width),
             activation="tanh",
             alpha=0.0,
@@ -477,19 +511,37 @@ class Manifold(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return laid
 
 
-def _perceptron(rows: NDArray[np.float64], targets: NDArray[np.float64], **settings: Any) -> MLPRegressor:
+def _perceptron(
+    rows: NDArray[np.float64], targets: NDArray[np.float64], *, noise: float = 0.0, **settings: Any
+) -> MLPRegressor:
     """Returns scikit-learn's perceptron, fitted in about twenty steps an epoch.
 
     Args:
         rows: (rows, columns).
         targets: (rows, outputs).
+        noise: Share of the cells that are exchanged for those of other rows, anew in each epoch.
         settings: Of `MLPRegressor`.
     """
     from sklearn.neural_network import MLPRegressor
 
     # Small tables have small batches: some steps an epoch are needed, however few the rows.
     batch_size = int(np.clip(len(rows) // 20, min(16, len(rows)), 200))
-    return MLPRegressor(batch_size=batch_size, learning_rate_init=3e-3, **settings).fit(rows, targets)
+    network = MLPRegressor(batch_size=batch_size, learning_rate_init=3e-3, **settings)
+    if not noise:
+        return network.fit(rows, targets)
+    random = np.random.default_rng(network.random_state)
+    network.set_params(random_state=np.random.RandomState(network.random_state))  # else each epoch has one order
+    for _ in range(network.max_iter):
+        others = np.take_along_axis(rows, random.integers(len(rows), size=rows.shape), axis=0)
+        network.partial_fit(np.where(random.random(rows.shape) < noise, others, rows), targets)
+    return network
+
+
+def _check_autoencoder(name: str, noise: float, **counts: int) -> None:
+    """Raises a ConfigError where the noise is not a share below 1, or a number below 1."""
+    within(f"reduction.{name}.noise", noise, 0, 0.9)
+    for parameter, value in counts.items():
+        within(f"reduction.{name}.{parameter}", value, 1)
 
 
 def _principal(

@@ -3,9 +3,10 @@
 `strength` means the same in all of them: the share of the gap between a class and the largest (where rows are added)
 or the smallest (where rows go) that is closed; 0 changes nothing, 1 makes all classes equally large.
 
-What makes up rows takes the columns as they are, and needs numbers, `smote`'s mixed forms excepted. What leaves out
-rows compares them as `neighbours` describes, and so takes numbers and codes. Where every row is compared with all
-others, large tables are worked on in random parts (`PART_ROWS`), as if each part were a table.
+What makes up rows takes the columns as they are, and needs numbers, `smote`'s mixed forms and the networks of
+`generative` excepted. What leaves out rows compares them as `neighbours` describes, and so takes numbers and codes.
+Where every row is compared with all others, large tables are worked on in random parts (`PART_ROWS`), as if each part
+were a table.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from automl.components import register
+from automl.errors import DataError
 from automl.preprocessing.limits import within
 from automl.preprocessing.neighbours import MAX_COMPARED_ROWS, comparable, in_parts
 from automl.values import Task
@@ -29,6 +31,9 @@ if TYPE_CHECKING:  # imported where it is used: no prediction needs it, and it t
 
 #: Under-sampling leaves a class this many rows, or a class with one row would leave one of every other.
 MIN_CLASS_ROWS = 10
+
+#: A network is not asked for rows of a class of which it has seen fewer than this.
+MIN_LEARNED_ROWS = 10
 
 #: Rows that a method works on at once; `smote` compares rows of one class only, and works on all.
 PART_ROWS = {
@@ -199,6 +204,36 @@ def smote_tomek(task: Task, *, k_neighbors: int = 5, strength: float = 1.0) -> C
     )
 
 
+@register("resampling", "synthesises_mixed", "columns_only", "takes_seconds")
+def gan(task: Task, *, n_steps: int = 400, width: int = 128, strength: float = 1.0) -> Generator:
+    """Makes up rows of the smaller classes by a conditional adversarial network that learned from the rows of all.
+
+    Some seconds, as the steps are as many for every table. A class of fewer than 10 rows stays as it is.
+
+    Args:
+        task: Not looked at.
+        n_steps: Steps of training, of 256 rows each.
+        width: Units of the hidden layers.
+        strength: Share of the gap that is closed.
+
+    Goodfellow et al., "Generative adversarial nets", 2014; after CTGAN (Xu et al. 2019, arXiv 1907.00503).
+    """
+    _check("gan", strength, n_steps=n_steps, width=width)
+    return Generator(method="gan", n_steps=n_steps, width=width, strength=strength)
+
+
+@register("resampling", "synthesises_mixed", "columns_only", "takes_seconds")
+def cvae(task: Task, *, n_steps: int = 600, width: int = 128, strength: float = 1.0) -> Generator:
+    """Makes up rows of the smaller classes by a conditional variational autoencoder that learned from the rows of all.
+
+    Otherwise as `gan`.
+
+    Kingma and Welling, "Auto-encoding variational Bayes", 2014; after TVAE (Xu et al. 2019, arXiv 1907.00503).
+    """
+    _check("cvae", strength, n_steps=n_steps, width=width)
+    return Generator(method="cvae", n_steps=n_steps, width=width, strength=strength)
+
+
 def grown(y: NDArray[np.int64], *, strength: float) -> dict[int, int]:
     """Returns class -> rows it shall have when classes grow towards the largest."""
     classes, counts = np.unique(y, return_counts=True)
@@ -312,6 +347,74 @@ class Synthesiser(BaseEstimator):  # type: ignore[misc]
         if len(self.categorical_features) == n_columns:
             return SMOTEN(k_neighbors=k_neighbors)
         return SMOTENC(categorical_features=list(self.categorical_features), k_neighbors=k_neighbors)
+
+
+class Generator(BaseEstimator):  # type: ignore[misc]
+    """A network that has learned what rows of each class look like, and makes up others of the smaller ones.
+
+    Args:
+        method: As the factories are named.
+        n_steps, width: As of these.
+        strength: Share of the gap to the largest class that is closed, in 0..1.
+        categorical_features: Positions of the columns that hold codes.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Literal["gan", "cvae"] = "gan",
+        n_steps: int = 400,
+        width: int = 128,
+        strength: float = 1.0,
+        categorical_features: tuple[int, ...] = (),
+        random_state: int | None = None,
+    ) -> None:
+        self.method = method
+        self.n_steps = n_steps
+        self.width = width
+        self.strength = strength
+        self.categorical_features = categorical_features
+        self.random_state = random_state
+
+    def fit_resample(
+        self, X: NDArray[np.float64], y: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Returns the rows and targets, the new ones behind the given ones.
+
+        Raises:
+            DataError: No class that is to grow has rows enough to learn from.
+        """
+        counts = dict(zip(*np.unique(y, return_counts=True), strict=True))
+        short = {label: n_rows - counts[label] for label, n_rows in grown(y, strength=self.strength).items()}
+        growing = [label for label, n_rows in short.items() if n_rows]
+        wanted = {label: short[label] for label in growing if counts[label] >= MIN_LEARNED_ROWS}
+        if growing and not wanted:
+            most = max(counts[label] for label in growing)
+            raise DataError(
+                f"the resampling `{self.method}` learns from {MIN_LEARNED_ROWS} rows of a class or more, and no class "
+                f"that is to grow has more than {most} training rows",
+                remedy="Resample with `random_over` or `smotenc`.",
+            )
+        self.notes_ = tuple(
+            f"a class of {counts[label]} rows is left as it is, too few for a network to learn from"
+            for label in growing
+            if label not in wanted
+        )
+        if not wanted:
+            return X, y
+        from automl.preprocessing.generative import made_up
+
+        rows, labels = made_up(
+            X,
+            y,
+            wanted,
+            method=self.method,
+            n_steps=self.n_steps,
+            width=self.width,
+            categorical=self.categorical_features,
+            seed=self.random_state,
+        )
+        return np.vstack([X, rows]), np.concatenate([y, labels])
 
 
 class Picker(BaseEstimator):  # type: ignore[misc]
@@ -448,7 +551,7 @@ class CleanedSynthesiser(BaseEstimator):  # type: ignore[misc]
 
 
 def _check(name: str, strength: float, **counts: int) -> None:
-    """Raises a ConfigError where the strength is not in 0..1 or a number of rows is below 1."""
+    """Raises a ConfigError where the strength is not in 0..1 or a number is below 1."""
     within(f"resampling.{name}.strength", strength, 0, 1)
     for parameter, value in counts.items():
         within(f"resampling.{name}.{parameter}", value, 1)

@@ -30,6 +30,7 @@ from automl.components import STAGES, catalogue
 from automl.errors import RefusedError
 from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.clipping import Fences
+from automl.preprocessing.convolutional import ConvolutionalAutoencoder
 from automl.preprocessing.encoding import (
     HashedLevels,
     LevelCounts,
@@ -73,7 +74,7 @@ ALLOWED_TYPES = frozenset(
         *(Levels, TargetMeans, TextDirections, HashedTokens, SmallOneHot, LevelCounts, HashedLevels),
         *(Fences, CoarseQuantiles, SpreadScaler, SmoothClip, SpreadPower, BestColumns, UncorrelatedColumns),
         *(CappedSVD, RandomDirections, IndependentComponents, ColumnClusters, Discriminants),
-        *(KernelComponents, Autoencoder, Manifold),
+        *(KernelComponents, Autoencoder, ConvolutionalAutoencoder, Manifold),
     )
 ) | {"sklearn.impute._iterative._ImputerTriplet"}  # private: a named tuple of two index arrays and an estimator
 
