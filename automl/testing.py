@@ -30,6 +30,7 @@ from automl.architecture import STRUCTURED
 from automl.augmentations import FLOATS, Augmented
 from automl.components import STAGES, Component
 from automl.data import sources
+from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
 from automl.errors import ConfigError
 from automl.losses import encode
@@ -126,6 +127,19 @@ def boring_dataset(task: Task, *, mix: Mix = "both", n_rows: int = 200, seed: in
 @functools.cache
 def _dataset(task: Task, mix: Mix) -> Dataset:
     return boring_dataset(task, mix=mix, n_rows=160)
+
+
+@functools.cache
+def _dataset_of_blocks(task: Task) -> Dataset:
+    """Returns a table of an image, a sequence that may end early, a number and a category."""
+    table = boring_table(task, n_rows=160)[["amount", "colour", "target"]]
+    rng = np.random.default_rng(0)
+    table[[f"p{pixel}" for pixel in range(20)]] = rng.normal(size=(160, 20)) + table[["amount"]].to_numpy()
+    steps = rng.normal(size=(160, 8))
+    steps[np.arange(8) > rng.integers(3, 8, 160)[:, None]] = np.nan
+    table[[f"s{step}" for step in range(8)]] = steps
+    layouts = [BlockLayout("image", "p*", [1, 4, 5]), BlockLayout("sequence", "s*", [1, 8])]
+    return make_dataset(table, target="target", task=task, name="boring", source="made up", blocks=layouts)
 
 
 _MIX_OF: dict[str, Mix] = {
@@ -583,8 +597,9 @@ def check_batches(component: Component) -> None:
 def check_step(component: Component) -> None:
     """Checks that a preprocessing step learns from the training rows alone and leaves rows to predict in place.
 
-    It runs behind what no network can do without, on every mix of columns and in every task that it can work with;
-    not in every combination of these. Several targets are for the stages that look at the target.
+    It runs behind what no network can do without, on every mix of columns, or on an image and a sequence if it reads
+    these, and in every task that it can work with; not in every combination of these. Several targets are for the
+    stages that look at the target.
 
     Args:
         component: Registered in the catalogue of a preprocessing stage.
@@ -598,12 +613,14 @@ def check_step(component: Component) -> None:
     for task in (*PLAIN_TASKS, *([Task.MULTITASK] if component.kind in LEARNING_STAGES else [])):
         first, second = component.factory(task), component.factory(task)
         _require(first is None or first is not second, f"`{component.name}` gives the same object twice")
-        for mix in MIXES if task is Task.BINARY else (MIXES[-1],):
-            dataset = _dataset(task, mix)
+        datasets = {f"{mix} columns": _dataset(task, mix) for mix in (MIXES if task is Task.BINARY else MIXES[-1:])}
+        if component.traits.intersection(STRUCTURED):
+            datasets = {"an image, a sequence and columns": _dataset_of_blocks(task)}
+        for told, dataset in datasets.items():
             steps = _steps(component)
             if not Preprocessing.check([(step.stage, [step.choice.name]) for step in steps], dataset.schema):
                 n_cases += 1
-                _check_step(steps, dataset, f"the {component.kind} `{component.name}` on {mix} columns, {task.value},")
+                _check_step(steps, dataset, f"the {component.kind} `{component.name}` on {told}, {task.value},")
     _require(n_cases > 0, f"the {component.kind} `{component.name}` works with no table at all")
 
 
@@ -707,7 +724,7 @@ def _wild(features: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Returns rows that have nothing in common with the given ones."""
     changed = features.copy()
     for column in dataset.schema.used:
-        if column.kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
+        if column.kind.is_number or column.kind is ColumnKind.BOOLEAN:
             changed[column.name] = features[column.name].fillna(5.0) * -1e6 - 77
         elif column.kind is ColumnKind.DATETIME:
             changed[column.name] = features[column.name] + pd.Timedelta(days=20_000)

@@ -2,11 +2,11 @@
 
     python benchmarks/resampling.py --data FOLDER [--seeds 3] [--folds 5] [--only WAY ...]
 
-FOLDER holds `caravan/`: train.parquet and meta.json (`target`, `positive`). Each way trains the same network for the same
-number of epochs on the same folds; a quarter of a fold's training rows chooses the epoch and the threshold, and is never
+FOLDER holds `caravan/`: train.parquet and meta.json (`target`, `positive`). Each way trains the same network for as many
+epochs on the same folds; a quarter of a fold's training rows chooses the epoch and the threshold, and is never
 resampled. What is told are scores on the rows of the fold left out, and their differences to doing nothing, with the
-interval of Nadeau and Bengio 2003, which allows for folds that share training rows. Nothing depends on the clock. Prints
-a table and writes it to `results/` unless it is partial.
+interval of Nadeau and Bengio 2003, which allows for folds that share training rows. Nothing depends on the clock.
+Prints a table and writes it to `results/` unless it is partial.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def summary(
 def report(table: dict[str, Any], n_seeds: int, n_folds: int) -> list[str]:
     """Returns the table."""
     lines = [
-        f"caravan, 1:16: the same network and epochs, {n_folds} folds, {n_seeds} seeds; mean, and the paired difference "
-        "to `none` with its 95 % interval. An interval in bold does not hold 0. Seconds are those of all preprocessing.",
+        f"caravan, 1:16: the same network and epochs, {n_folds} folds, {n_seeds} seeds; means, and paired differences "
+        "to `none` with its 95 % interval, bold where that does not hold 0. Seconds: of all preprocessing.",
         "",
         "| way | ROC AUC | | average precision | | balanced accuracy | | seconds |",
         "|---|---|---|---|---|---|---|---|",

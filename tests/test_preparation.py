@@ -117,6 +117,31 @@ def test_steps_that_cannot_work_on_these_columns_are_told_before_the_first_trial
     assert "the resampling `smote` makes up numbers only" in told(document(Task.BINARY), tmp_path)
 
 
+def test_rows_without_words_are_told_where_a_network_reads_texts(tmp_path: Path, document: Document) -> None:
+    resampling = {"stage": "resampling", "options": ["random_over", "smotenc", "gan"]}
+    write(tmp_path, {"preprocessing": [resampling], "network": ["mlp", "bag_of_words"]})
+    found = told(document(Task.BINARY), tmp_path)
+    for name in ("smotenc", "gan"):
+        assert f"the resampling `{name}` makes up rows, but no words for networks that read texts (`remark`)" in found
+    assert "`random_over` makes" not in found
+    write(tmp_path, {"preprocessing": [resampling]})
+    preparation.check(study_spec.build(document(Task.BINARY), where="x.yaml"), tmp_path)
+
+
+def test_a_network_for_what_a_reduction_takes_away_is_told(tmp_path: Path, document: Document) -> None:
+    reduction = {"stage": "reduction", "options": ["none", "convolutional_autoencoder"]}
+    space = {"preprocessing": [reduction], "network": ["mlp", "cnn"], "augmentation": ["none", "move_image"]}
+    blocks = [{"kind": "image", "columns": ["amount", "income"], "shape": [1, 1, 2]}]
+    write(tmp_path, space)
+    found = told(document(Task.BINARY, blocks=blocks), tmp_path)
+    for place, name in (("network", "cnn"), ("augmentation", "move_image")):
+        assert f"{place} `{name}` is for image, of which the reduction `convolutional_autoencoder` leaves none" in found
+    write(tmp_path, {"preprocessing": [reduction]})
+    preparation.check(study_spec.build(document(Task.BINARY, blocks=blocks), where="x.yaml"), tmp_path)
+    found = told(document(Task.BINARY), tmp_path)
+    assert "the reduction `convolutional_autoencoder` is for image or sequence, and the table has none" in found
+
+
 def test_a_loss_of_another_task_is_told_before_the_first_trial(tmp_path: Path, document: Document) -> None:
     write(tmp_path, {"loss": ["mse"]})
     assert "`mse`" in told(document(Task.BINARY), tmp_path)

@@ -35,7 +35,13 @@ def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
     """Returns a space without what cannot matter on a small table of what it is for, and this table."""
     written = load(path)
     table, blocks = boring_table(task, n_rows=240), []
-    wanted = {kind for option in written.network for kind in CATALOGUES["network"][option.name].traits}
+    wanted = {
+        kind
+        for place, options in written.places()
+        if place in ("network", "preprocessing.reduction")
+        for option in options
+        for kind in CATALOGUES[place.removeprefix("preprocessing.")][option.name].traits
+    }
     for kind, shape in (("image", [1, 6, 6]), ("sequence", [2, 18])):
         if kind in wanted:
             table[[f"{kind}{i}" for i in range(36)]] = np.random.default_rng(0).normal(size=(240, 36))

@@ -629,7 +629,7 @@ def _resampling_problems(
                 f"the resampling `{resampler.name}` makes up columns only, and the table has "
                 f"{_listed([block.name for block in schema.blocks])}, an image or a sequence",
                 place,
-                "Resample with `random_over`, which repeats rows as they are.",
+                "Leave it out, or resample with `random_over`, which repeats rows as they are.",
             )
         if tokens and resampler.traits & {"synthesises_numeric", "synthesises_mixed"} and schema.names(ColumnKind.TEXT):
             yield Problem(

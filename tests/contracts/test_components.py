@@ -25,8 +25,8 @@ def named(component: Component) -> str:
     return f"{component.kind}-{component.name}"
 
 
-def needs_package(component: Component) -> bool:
-    return any(trait.startswith("package:") for trait in component.traits)
+def takes_long(component: Component) -> bool:
+    return "takes_seconds" in component.traits or any(trait.startswith("package:") for trait in component.traits)
 
 
 def test_no_kind_of_component_is_forgotten_here() -> None:
@@ -75,14 +75,14 @@ def test_balancing(component: Component) -> None:
     testing.check_balancing(component)
 
 
-@pytest.mark.parametrize("component", [step for step in STEPS if not needs_package(step)], ids=named)
+@pytest.mark.parametrize("component", [step for step in STEPS if not takes_long(step)], ids=named)
 def test_step(component: Component) -> None:
     testing.check_step(component)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("component", [step for step in STEPS if needs_package(step)], ids=named)
-def test_step_that_needs_a_package(component: Component) -> None:
+@pytest.mark.parametrize("component", [step for step in STEPS if takes_long(step)], ids=named)
+def test_step_that_takes_long(component: Component) -> None:
     if component.missing_package is not None:
         pytest.skip(f"{component.missing_package} is not installed")
     testing.check_step(component)

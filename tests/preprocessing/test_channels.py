@@ -11,6 +11,7 @@ import pytest
 
 from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
+from automl.errors import ConfigError
 from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
@@ -162,3 +163,9 @@ def test_rows_come_out_the_same_from_the_cache_and_from_a_file(data: Dataset, tm
     walk.save(tmp_path / "walk.skops")
     loaded = Preprocessing.load(tmp_path / "walk.skops", data.schema).transform(data.features, FOLD.val)
     assert all(np.array_equal(loaded[name], val.inputs[name]) for name in loaded)
+
+
+@pytest.mark.parametrize("name", ["gan", "cvae"])
+def test_networks_make_up_no_cells(data: Dataset, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`{name}` makes up columns only, and the table has `image`, `pulse`"):
+        Preprocessing([Step("resampling", Choice(name))], data.schema, seed=0)

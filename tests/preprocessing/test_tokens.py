@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from automl.data.dataset import make_dataset
+from automl.errors import ConfigError
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.preprocessing.tokens import MAX_TOKENS, N_CODES, HashedTokens
-from automl.values import BlockSpec, Dataset, Fold
+from automl.values import BlockSpec, Choice, Dataset, Fold, Step
 
 
 def codes(*texts: str, like: list[str] | None = None) -> list[list[int]]:
@@ -85,3 +87,15 @@ def test_networks_that_read_are_given_tokens_and_others_directions(tmp_path: Pat
     found, expected = (w.transform(data.features) for w in (loaded, walk))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert b"film" not in (tmp_path / "walk.skops").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["smotenc", "gan", "smote_tomek"])
+def test_rows_without_words_are_refused_beside_networks_that_read(name: str) -> None:
+    data = reviews()
+    steps = [Step("resampling", Choice(name))]
+    with pytest.raises(ConfigError, match=rf"`{name}` makes up rows, but no words .*\(`review`, `title`\)"):
+        Preprocessing(steps, data.schema, seed=0, tokens=True)
+    assert not Preprocessing.check([("resampling", [name])], data.schema)  # directions of texts are numbers
+    rows = Preprocessing([Step("resampling", Choice("random_over"))], data.schema, seed=0, tokens=True)
+    found, y = rows.fit_resample(data.features, data.target * (np.arange(60) % 3 == 1))
+    assert len(found["tokens"]) == len(y) > 60
