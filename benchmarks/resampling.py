@@ -2,8 +2,8 @@
 
     python benchmarks/resampling.py --data FOLDER [--seeds 3] [--folds 5] [--only WAY ...]
 
-FOLDER holds `caravan/`: train.parquet and meta.json (`target`, `positive`). Each way trains the same network for as many
-epochs on the same folds; a quarter of a fold's training rows chooses the epoch and the threshold, and is never
+FOLDER holds `caravan/`: train.parquet and meta.json (`target`, `positive`). Each way trains the same network for as
+many epochs on the same folds; a quarter of a fold's training rows chooses the epoch and the threshold, and is never
 resampled. What is told are scores on the rows of the fold left out, and their differences to doing nothing, with the
 interval of Nadeau and Bengio 2003, which allows for folds that share training rows. Nothing depends on the clock.
 Prints a table and writes it to `results/` unless it is partial.

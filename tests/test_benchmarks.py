@@ -85,6 +85,24 @@ def test_timers_leave_out_what_is_done_between_two_items() -> None:
     assert 0.03 <= timers.seconds["items"] <= whole - between
 
 
+def test_differences_to_doing_nothing_are_paired_and_told_with_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    resampling = _module("resampling")
+    nothing, runs = (
+        [dict.fromkeys((*resampling.METRICS, "seconds"), value) for value in values]
+        for values in ((0.5, 0.7, 0.9), (0.6, 0.9, 1.2))
+    )
+    told = resampling.summary(runs, nothing, 0.5)["roc_auc"]
+    # Deviation 0.1; of three runs, and a row left out for every two that were not; Student's t of two degrees: 4.303.
+    assert told == {
+        "mean": 0.9,
+        "difference": 0.2,
+        "half": pytest.approx(4.303 * 0.1 * (1 / 3 + 1 / 2) ** 0.5, abs=1e-4),
+    }
+    table = {"none": resampling.summary(nothing, nothing, 0.5), "smotenc": resampling.summary(runs, nothing, 0.5)}
+    assert "+0.2000 ± 0.3928" in resampling.report(table, 3, 5)[-1]
+
+
 # --- quality -----------------------------------------------------------------------------------------------------
 
 

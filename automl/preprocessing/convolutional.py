@@ -46,7 +46,7 @@ class ConvolutionalAutoencoder(TransformerMixin, BaseEstimator):  # type: ignore
         depth: int = 2,
         width: int = 16,
         noise: float = 0.0,
-        n_epochs: int = 15,
+        n_epochs: int = 10,
         random_state: int | None = None,
     ) -> None:
         self.n_components = n_components

@@ -154,7 +154,7 @@ def autoencoder(
 
 @register("reduction", "image", "sequence")
 def convolutional_autoencoder(
-    task: Task, *, n_components: int = 16, depth: int = 2, width: int = 16, noise: float = 0.0, n_epochs: int = 15
+    task: Task, *, n_components: int = 16, depth: int = 2, width: int = 16, noise: float = 0.0, n_epochs: int = 10
 ) -> ConvolutionalAutoencoder:
     """Replaces each image and each sequence by the narrow layer of a convolutional network trained to give it back.
 

@@ -36,12 +36,13 @@ KINDS = {
     "remark": ColumnKind.TEXT,
 }
 CLASSES = ("a", "b", "c", "d")
-#: Those that need packages of their own, or train networks, take their time over it: the contract tests run them.
+#: Those that need packages of their own, or train networks, take their time over it, and those that read images and
+#: sequences need such: the contract tests run them.
 OPTIONS = [
     (stage, component.name)
     for stage in STAGES
     for component in catalogue(stage)
-    if not any(trait.startswith("package:") or trait == "takes_seconds" for trait in component.traits)
+    if not any(trait.startswith("package:") or trait in ("takes_seconds", "image") for trait in component.traits)
 ]
 CLASSIFICATION, REGRESSION = Task.MULTICLASS, Task.REGRESSION
 

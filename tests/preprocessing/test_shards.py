@@ -20,12 +20,13 @@ from automl.testing import boring_table
 from automl.values import Choice, Dataset, Fold, Part, Schema, ShardedPart, Step, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
-#: Those that need packages of their own, or train networks, take their time over it: the contract tests run them.
+#: Those that need packages of their own, or train networks, take their time over it, and those that read images and
+#: sequences need such: the contract tests run them.
 OPTIONS = [
     (stage, component.name)
     for stage in STAGES
     for component in catalogue(stage)
-    if not any(trait.startswith("package:") or trait == "takes_seconds" for trait in component.traits)
+    if not any(trait.startswith("package:") or trait in ("takes_seconds", "image") for trait in component.traits)
 ]
 N_SHARDS = 8
 USUAL = (Step("imputation", Choice("median")), Step("encoding", Choice("ordinal")), Step("scaling", Choice("standard")))
