@@ -132,14 +132,15 @@ def _dataset(task: Task, mix: Mix) -> Dataset:
 @functools.cache
 def _dataset_of_blocks(task: Task) -> Dataset:
     """Returns a table of an image, a sequence that may end early, a number and a category."""
-    table = boring_table(task, n_rows=160)[["amount", "colour", "target"]]
+    table = boring_table(task, n_rows=160)
+    table = table[["amount", "colour", *(name for name in table if name in {"target", *LABELS, *PARTS})]]
     rng = np.random.default_rng(0)
     table[[f"p{pixel}" for pixel in range(20)]] = rng.normal(size=(160, 20)) + table[["amount"]].to_numpy()
     steps = rng.normal(size=(160, 8))
     steps[np.arange(8) > rng.integers(3, 8, 160)[:, None]] = np.nan
     table[[f"s{step}" for step in range(8)]] = steps
     layouts = [BlockLayout("image", "p*", [1, 4, 5]), BlockLayout("sequence", "s*", [1, 8])]
-    return make_dataset(table, target="target", task=task, name="boring", source="made up", blocks=layouts)
+    return make_dataset(table, **boring_targets(task), name="boring", source="made up", blocks=layouts)
 
 
 _MIX_OF: dict[str, Mix] = {
