@@ -7,6 +7,7 @@ state is kept with a training that may be cut off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -156,7 +157,8 @@ def feature_mask(
         for name in numeric:
             block = blocks[name]
             hidden = draws.cells(block, rate)
-            masked[name] = block.masked_fill(hidden, 0.0) if rows is None else torch.where(hidden, block[rows], block)
+            other = block.masked_fill(hidden, 0.0) if rows is None else torch.where(hidden, block[rows], block)
+            masked[name] = _ended(other, block, inputs.blocks[name])
         return Augmented(masked, y)
 
     return augment
@@ -181,6 +183,7 @@ def noise(inputs: InputSpec, generator: torch.Generator, *, scale: float = 0.1) 
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
         noisy = {name: blocks[name] + scale * draws.normal(blocks[name]) for name in numeric}
+        noisy = {name: _ended(block, blocks[name], inputs.blocks[name]) for name, block in noisy.items()}
         return Augmented({**blocks, **noisy}, y)
 
     return augment if numeric else None
@@ -188,9 +191,16 @@ def noise(inputs: InputSpec, generator: torch.Generator, *, scale: float = 0.1) 
 
 @register("augmentation", "image")
 def move_image(
-    inputs: InputSpec, generator: torch.Generator, *, shift: float = 0.1, flip: bool = False, contrast: float = 0.0
+    inputs: InputSpec,
+    generator: torch.Generator,
+    *,
+    shift: float = 0.1,
+    zoom: float = 0.0,
+    flip: bool = False,
+    contrast: float = 0.0,
+    brightness: float = 0.0,
 ) -> Augmentation | None:
-    """Moves images by some pixels, mirrors half of them, and changes their contrast (Krizhevsky et al. 2012).
+    """Moves, crops and mirrors images, and changes their colours (Krizhevsky et al. 2012).
 
     What comes into view at an edge is the edge once more. Without an image it is nothing.
 
@@ -198,15 +208,20 @@ def move_image(
         inputs: What the blocks hold.
         generator: Of the moves.
         shift: The farthest move, as a share of a side; at least a pixel unless 0.
-        flip: Whether left and right may be exchanged, which digits and letters do not bear.
+        zoom: The largest share of a side that is cropped away, all of it being drawn to the whole size again.
+        flip: Whether left and right may be exchanged in half of them, which digits and letters do not bear.
         contrast: By how much values are stretched or shrunk at most, each channel of an image by its own factor.
+        brightness: What is added or taken away at most, to each channel of an image another number; in standard
+            deviations of the channel.
 
     Raises:
-        ConfigError: `shift` or `contrast` is not in [0, 1).
+        ConfigError: `shift`, `zoom` or `contrast` is not in [0, 1), or `brightness` is below 0.
     """
-    for name, value in (("shift", shift), ("contrast", contrast)):
+    for name, value in (("shift", shift), ("zoom", zoom), ("contrast", contrast)):
         if not 0.0 <= value < 1.0:
             raise ConfigError(f"`{name}` must be at least 0 and below 1, not {value}")
+    if brightness < 0:
+        raise ConfigError(f"`brightness` must be at least 0, not {brightness}")
     draws = _Draws(generator)
     images = _names(inputs, "image")
 
@@ -215,26 +230,36 @@ def move_image(
 
     def moved(block: Tensor) -> Tensor:
         n_rows, _, *sides = block.shape
+        kept = 1 - zoom * draws.uniform(n_rows, 1) if zoom else torch.ones(1, 1)  # shares of the sides
         places = []
         for size in sides:
             most = max(1, round(shift * size)) if shift else 0
             moves = draws.numbers(n_rows, -most, most + 1)  # (rows,)
-            places.append((torch.arange(size) + moves[:, None]).clamp(0, size - 1).to(block.device))
+            middle = (size - 1) / 2
+            nearest = (middle + kept * (torch.arange(size) - middle)).round().long()
+            places.append((nearest + moves[:, None]).clamp(0, size - 1).to(block.device))
         if flip:
             mirrored = draws.numbers(n_rows, 0, 2)[:, None].to(block.device)
             places[1] = torch.where(mirrored == 1, places[1].flip(1), places[1])
         rows = torch.arange(n_rows, device=block.device)[:, None, None]
         found = block.transpose(0, 1)[:, rows, places[0][:, :, None], places[1][:, None, :]].transpose(0, 1)
-        return found * draws.factors(found, contrast) if contrast else found
+        found = found * draws.factors(found, contrast) if contrast else found
+        return found + (draws.factors(found, brightness) - 1) if brightness else found
 
     return augment if images else None
 
 
 @register("augmentation", "sequence")
 def warp_sequence(
-    inputs: InputSpec, generator: torch.Generator, *, window: float = 0.1, scale: float = 0.1, noise: float = 0.0
+    inputs: InputSpec,
+    generator: torch.Generator,
+    *,
+    window: float = 0.1,
+    time: float = 0.0,
+    scale: float = 0.1,
+    noise: float = 0.0,
 ) -> Augmentation | None:
-    """Stretches a part of each sequence to its whole length, and scales its channels.
+    """Stretches a part of each sequence to its whole length, lets time pass unevenly, and scales its channels.
 
     Um et al. 2017, arXiv 1706.00527. Without a sequence it is nothing.
 
@@ -242,12 +267,15 @@ def warp_sequence(
         inputs: What the blocks hold.
         generator: Of parts and factors.
         window: The largest share of the steps that is cut off, before and after together.
+        time: By how much time passes faster and slower at most, as a share; it turns smoothly, at most twice.
         scale: By how much values are stretched or shrunk at most, each channel by its own factor.
         noise: Standard deviation of what is added to each step.
 
     Raises:
-        ConfigError: `window` or `scale` is not in [0, 1), or `noise` is below 0.
+        ConfigError: `window` or `scale` is not in [0, 1), `time` is not in [0, 0.5), or `noise` is below 0.
     """
+    if not 0.0 <= time < 0.5:  # it would go backwards
+        raise ConfigError(f"`time` must be at least 0 and below 0.5, not {time}")
     for name, value in (("window", window), ("scale", scale)):
         if not 0.0 <= value < 1.0:
             raise ConfigError(f"`{name}` must be at least 0 and below 1, not {value}")
@@ -263,7 +291,12 @@ def warp_sequence(
         n_rows, n_channels, n_steps = block.shape
         cut = window * draws.uniform(n_rows, 1)  # shares of the steps that go, (rows, 1)
         first = cut * draws.uniform(n_rows, 1)
-        at = ((first + (1 - cut) * torch.linspace(0, 1, n_steps)) * (n_steps - 1)).to(block.device)  # (rows, steps)
+        passed = torch.linspace(0, 1, n_steps)[None]
+        if time:
+            for waves in (1, 2):
+                bend = time * (2 * draws.uniform(n_rows, 1) - 1) / (math.pi * waves)
+                passed = passed + bend * torch.sin(math.pi * waves * torch.linspace(0, 1, n_steps))
+        at = ((first + (1 - cut) * passed) * (n_steps - 1)).clamp(0, n_steps - 1).to(block.device)  # (rows, steps)
         left = at.floor().long().clamp(0, max(n_steps - 2, 0))
         right = (left + 1).clamp(max=n_steps - 1)
         share = (at - left)[:, None]
@@ -273,9 +306,68 @@ def warp_sequence(
         found = before.lerp(after, share)
         values = found[:, : n_channels - spec.masked]
         values = values * draws.factors(values, scale) + (noise * draws.normal(values) if noise else 0.0)
-        return torch.cat([values, found[:, -1:]], dim=1) if spec.masked else values
+        return _ended(torch.cat([values, found[:, -1:]], dim=1), found.round(), spec) if spec.masked else values
 
     return augment if sequences else None
+
+
+@register("augmentation", "tokens")
+def drop_words(inputs: InputSpec, generator: torch.Generator, *, rate: float = 0.1) -> Augmentation | None:
+    """Leaves words out of texts, so that no word is relied on alone (Iyyer et al. 2015, "Deep unordered composition").
+
+    Without tokens it is nothing.
+
+    Args:
+        inputs: What the blocks hold.
+        generator: Of the words.
+        rate: Share of the words that are left out.
+
+    Raises:
+        ConfigError: `rate` is not in [0, 1).
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ConfigError(f"`rate` must be at least 0 and below 1, not {rate}")
+    draws = _Draws(generator)
+    texts = _names(inputs, "tokens")
+
+    def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
+        left = {name: blocks[name].masked_fill(draws.cells(blocks[name], rate), 0) for name in texts}
+        return Augmented({**blocks, **left}, y)
+
+    return augment if texts else None
+
+
+@register("augmentation")
+def by_kind(inputs: InputSpec, generator: torch.Generator, *, strength: float = 0.5) -> Augmentation | None:
+    """Moves images, warps sequences and leaves out words, each block in the way of its kind; columns stay.
+
+    Without image, sequence or text it is nothing.
+
+    Args:
+        inputs: What the blocks hold.
+        generator: Of all of it.
+        strength: 1 shifts images by a fifth of a side, cuts a fifth of a sequence away, scales it and bends time by as
+            much, and leaves out a fifth of the words.
+
+    Raises:
+        ConfigError: `strength` is not in [0, 2].
+    """
+    if not 0.0 <= strength <= 2.0:
+        raise ConfigError(f"`strength` must be at least 0 and at most 2, not {strength}")
+    share = 0.2 * strength
+    made = [
+        move_image(inputs, generator, shift=share, contrast=share, brightness=share),
+        warp_sequence(inputs, generator, window=share, time=share, scale=share),
+        drop_words(inputs, generator, rate=share),
+    ]
+    steps = [step for step in made if step is not None]
+
+    def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
+        for step in steps:
+            blocks = step(blocks, y).inputs
+        return Augmented(blocks, y)
+
+    return augment if steps else None
 
 
 class _Draws:
@@ -324,6 +416,14 @@ class _Draws:
     def normal(self, block: Tensor) -> Tensor:
         """Returns standard normal numbers, shaped as the block."""
         return torch.randn(block.shape, generator=self._generator).to(block.device)
+
+
+def _ended(block: Tensor, before: Tensor, spec: BlockSpec) -> Tensor:
+    """Returns a block in which each row ends where it did before: its marks stay, and nothing follows its end."""
+    if not spec.masked:
+        return block
+    ends = before[:, -1:]
+    return torch.cat([block[:, :-1] * (ends > 0.5), ends], dim=1)
 
 
 def _names(inputs: InputSpec, *kinds: str) -> list[str]:

@@ -12,6 +12,7 @@ import sys
 import time as time_
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,10 +178,14 @@ def check(
         report.print_json({"schema_version": 1, "study": spec.name, **document})
         return
     print(report.describe(spec, prepared))
-    for column in (column for column in prepared.schema.columns if not column.kind.is_cell):
+    for column in (column for column in prepared.schema.columns if not column.kind.is_of_block):
         print(f"  {column.name}: {column.kind}, {column.n_missing} missing, {column.n_unique} distinct")
     for block in prepared.schema.blocks:
-        print(f"  {block.name}: {block.kind} of `{block.columns[0]}` to `{block.columns[-1]}`, row by row")
+        if block.reading is not None:
+            shape = " x ".join(map(str, block.shape))
+            print(f"  {block.name}: {block.kind} of {shape}, one for each `{block.reading.key}`")
+        else:
+            print(f"  {block.name}: {block.kind} of `{block.columns[0]}` to `{block.columns[-1]}`, row by row")
     for note in prepared.notes:
         print(f"note: {note}")
     print("nothing is wrong")
@@ -247,20 +252,27 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
 @app.command()
 def predict(
     model: ModelArgument,
-    data: Annotated[Path, typer.Argument(help="A table: csv, parquet, arrow or json lines.")],
+    data: Annotated[Path, typer.Argument(help="A table: csv, parquet, arrow or json lines; or a folder of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet, .csv or .json file.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=PLACE: where the block NAME is read from, a folder of images or a file of sequences; else as in "
+            "the study, or beside the table. May be repeated."
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Predict on a table: one row per row, in the same order."""
-    from automl import model_source, plugins, prediction, report, study_folder
+    from automl import model_source, plugins, prediction, report
 
     plugins.load(plugin)
-    known = model in study_folder.names()
-    read_as = study_folder.read_json(study_folder.existing(model).spec)["data"] if known else None
+    read_as, usual = _as_in_study(model)
+    given = _places(files or [])
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        predicted = prediction.predict_file(folder, data, output, read_as)
+        predicted = prediction.predict_file(folder, data, output, read_as, files=given, usual_files=usual)
     if as_json:
         rows, notes = predicted.n_rows, list(predicted.notes)
         report.print_json({"schema_version": 1, "model": model, "rows": rows, "output": str(output), "notes": notes})
@@ -531,11 +543,13 @@ def _spec(
         if data is not None or targets:
             raise ConfigError("a study's file already names its data and target", where="--data, --target")
         return study_spec.load(study, _given(overrides)), study.resolve().parent
+    source, params = sources.infer(data) if data is not None else ("", {})
+    if not targets and source == "folder":  # whose classes are its folders
+        targets = [sources.LABEL]
     if data is None or not targets:
         raise ConfigError(
             "nothing to run", remedy="Name a study's file, or a table: automl run --data FILE --target COLUMN"
         )
-    source, params = sources.infer(data)
     document = {
         "version": 1,
         "name": study_spec.name_for(data, "-".join(targets)),
@@ -614,6 +628,31 @@ def _program() -> str:
     """Returns how this program can be called from here."""
     name = Path(sys.argv[0]).name
     return "automl" if shutil.which(name) or name == "__main__.py" else os.path.relpath(sys.argv[0])
+
+
+def _as_in_study(model: str) -> tuple[Mapping[str, Any] | None, Mapping[str, Path]]:
+    """Returns how a study reads its table, and where its blocks are read from; nothing of a model that is no study."""
+    from automl import preparation, study_folder, study_spec
+    from automl.data import blocks
+
+    if model not in study_folder.names():
+        return None, {}
+    folder = study_folder.existing(model)
+    document = study_folder.read_json(folder.spec)
+    usual: Mapping[str, Path] = {}
+    if folder.prepared.is_file():
+        base = Path(study_folder.read_json(folder.prepared)["base"])
+        with suppress(AutomlError):  # the study's own files may have moved, and others be named
+            usual = blocks.files(preparation.layouts(study_spec.build(document, where=str(folder.spec)), base))
+    return document["data"], usual
+
+
+def _places(files: list[str]) -> dict[str, Path]:
+    """Returns the places in `NAME=PLACE`."""
+    for given in files:
+        if not all(given.partition("=")):
+            raise ConfigError(f"found `{given}`; allowed: NAME=PLACE", where="--files")
+    return {name: Path(place).expanduser() for name, _, place in (given.partition("=") for given in files)}
 
 
 def _table(params: Mapping[str, Any], base: Path) -> str:

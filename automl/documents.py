@@ -144,11 +144,17 @@ def _too_large(where: str) -> ConfigError:
     return ConfigError("describes a document too large or too deep to be a study", where=where)
 
 
-def within(base: Path, path: str, where: str) -> Path:
+def within(base: Path, path: str, where: str, *, deep: bool = True) -> Path:
     """Returns the place that a document names, from `base`, the folder of the document.
 
     A relative path stays in that folder, so that what others have written reads nothing else through `..` or links. A
     full path is there for everyone to see.
+
+    Args:
+        base: The folder.
+        path: As it was written.
+        where: Of the path, for messages.
+        deep: Whether everything in a folder that it names is looked at, too.
 
     Raises:
         ConfigError: It, or something in a folder that it names, leads out of the folder.
@@ -161,7 +167,7 @@ def within(base: Path, path: str, where: str) -> Path:
         if given.is_absolute():
             return place
         root = base.resolve()
-        for file in [place, *(place.rglob("*") if place.is_dir() else ())]:
+        for file in [place, *(place.rglob("*") if deep and place.is_dir() else ())]:
             if not file.resolve().is_relative_to(root):
                 raise ConfigError(
                     f"`{file.relative_to(base)}` leads out of the folder {base}",

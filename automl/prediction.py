@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import pandas as pd
 
 from automl import manifest, model_folder
-from automl.data import parts, sources
+from automl.data import blocks, parts, sequences, sources
 from automl.data.dataset import Conforming
-from automl.errors import ConfigError, ResourceError
-from automl.predictor import CHUNK_ROWS, Predictor
+from automl.errors import ConfigError, ResourceError, did_you_mean
+from automl.predictor import Predictor
+from automl.values import ColumnKind, LongTable, Schema
 
 Write = Callable[[pd.DataFrame], None]
 
@@ -34,19 +35,30 @@ class Predicted:
     notes: tuple[str, ...]
 
 
-def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, Any] | None = None) -> Predicted:
+def predict_file(
+    folder: Path,
+    data: Path,
+    output: Path,
+    read_as: Mapping[str, Any] | None = None,
+    *,
+    files: Mapping[str, Path] | None = None,
+    usual_files: Mapping[str, Path] | None = None,
+) -> Predicted:
     """Predicts on a table and writes one row per row of it to `output`, in its order.
 
-    The table is read, predicted and written in parts, so that memory does not grow with its rows.
+    The table is read, predicted and written in parts, so that memory does not grow with its rows. Of a folder of images
+    and of a table with a row a step, whose rows are not a person's, each prediction stands beside its file or id.
 
     Args:
         folder: The model.
         data: The table.
         output: A file whose ending says its form.
         read_as: `source` and `params` of the study's own table: another one of that form is read alike.
+        files: Where the model's blocks are read from, by their names: a folder of images, a file of sequences.
+        usual_files: The same as it was in the study; else images are looked for in the folder of the table.
 
     Raises:
-        ConfigError: The ending of `output` is none that can be written.
+        ConfigError: The ending of `output` is none that can be written, or `files` names what is no block.
         DataError: The table cannot be read, or lacks columns.
         RefusedError: The model folder is not what its manifest says.
         ResourceError: The output cannot be written.
@@ -62,16 +74,56 @@ def predict_file(folder: Path, data: Path, output: Path, read_as: Mapping[str, A
     source, params = sources.infer(data)
     if read_as is not None and read_as["source"] == source:
         params = {**read_as["params"], **params}
-    conforming = Conforming(predictor.schema)
+    schema = predictor.schema
+    places = _places(schema, data, files or {}, usual_files or {})
+    how = next((b.reading for b in schema.blocks if isinstance(b.reading, LongTable) and b.reading.folded), None)
+    named = [sources.IMAGE] if source == "folder" else []
     n_rows = 0
-    with closing(parts.read(source, params, Path.cwd(), predictor.schema, CHUNK_ROWS)) as frames, _new(output) as write:
+    with ExitStack() as opened:
+        frames: Iterable[pd.DataFrame]
+        if how is None:
+            read = parts.read(source, params, Path.cwd(), schema, predictor.chunk_rows)
+            frames = opened.enter_context(closing(read))
+        else:
+            table, found = sequences.fold(sources.read(source, params, Path.cwd()), how, schema.names())
+            places |= {block.name: found for block in schema.read_by(how.key) if block.reading == how}
+            frames, named = [table], [how.key]
+        write = opened.enter_context(_new(output))
+        conforming = Conforming(schema, places)
         for frame in frames:
             n_rows += len(frame)
             features = conforming.take(frame)
             if features is not None:  # after a problem the rest is read to tell of all problems, and not predicted
-                write(predictor.predict_conformed(features))
+                write(pd.concat([frame[named], predictor.predict_conformed(features)], axis=1))
         notes = conforming.end()
     return Predicted(n_rows, notes)
+
+
+def _places(
+    schema: Schema, data: Path, files: Mapping[str, Path], usual_files: Mapping[str, Path]
+) -> dict[str, blocks.Place]:
+    """Returns where the blocks that are read come from; arguments as of `predict_file`.
+
+    Raises:
+        ConfigError: There is no such block, folder or file.
+        DataError: A file of sequences cannot be read.
+    """
+    known = [block.name for block in schema.read_blocks]
+    for name, place in files.items():
+        if name not in known:
+            remedy = did_you_mean(name, known) if known else "The model reads a table and nothing else."
+            raise ConfigError(f"the model reads no block `{name}` from files", where="--files", remedy=remedy)
+        if not place.exists():
+            raise ConfigError(f"there is no {place}", where="--files")
+    places: dict[str, blocks.Place] = {}
+    for block in schema.read_blocks:
+        name = block.name
+        if block.kind is ColumnKind.IMAGE:
+            usual = data if data.is_dir() else usual_files.get(name, data.parent)
+            places[name] = files.get(name, usual)
+        elif isinstance(block.reading, LongTable) and (file := files.get(name, usual_files.get(name))) is not None:
+            places[name] = blocks.readings(file, block.reading)
+    return places
 
 
 def prove(folder: Path) -> dict[str, Any]:
@@ -82,7 +134,7 @@ def prove(folder: Path) -> dict[str, Any]:
     """
     digest = model_folder.verify(folder)
     predictor = Predictor.load(folder)
-    predictor.predict(pd.DataFrame([predictor.schema.example()]))
+    predictor.predict(pd.DataFrame([blocks.example(predictor.schema)]))
     files = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["files"]
     return {"digest": digest, "files": len(files), "members": len(predictor.members)}
 

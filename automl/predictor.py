@@ -20,6 +20,7 @@ import pandas as pd
 from automl import manifest, metrics, model_folder, plugins
 from automl.architecture import build
 from automl.calibration import Calibration
+from automl.data.blocks import Places
 from automl.data.dataset import conform
 from automl.errors import RefusedError
 from automl.losses import forward
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 #: formats have none of them, and are read alike.
 FORMAT = 3
 READABLE = (1, 2, FORMAT)
-#: Rows that are transformed and predicted at once, so that memory does not grow with the table.
-CHUNK_ROWS = 65_536
+#: Rows that are transformed and predicted at once, and the numbers that they come to at most, about, so that memory
+#: does not grow with the table.
+CHUNK_ROWS, CHUNK_CELLS = 65_536, 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +100,36 @@ class Predictor:
         self.calibrations = tuple(calibrations)
         self.decision = tuple(decision)
 
-    def predictions(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are predicted at once."""
+        return min(CHUNK_ROWS, max(CHUNK_CELLS // self.schema.n_cells, 64))
+
+    def predictions(self, frame: pd.DataFrame, places: Places | None = None) -> NDArray[np.float64]:
         """Returns probabilities (rows, classes), in the order of the target's classes, or values (rows,).
 
         Quantiles are (rows, quantiles), rising. Of several targets all of these stand side by side.
 
+        Args:
+            frame: A table like the study's, or a canonical frame.
+            places: As of `conform`.
+
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
-        return self._predictions(conform(frame, self.schema)[0])
+        return self._predictions(conform(frame, self.schema, places)[0])
 
-    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, frame: pd.DataFrame, places: Places | None = None) -> pd.DataFrame:
         """Returns one row per row of `frame`, in its order, with the columns that `Target.columns` names.
 
+        Args:
+            frame: A table like the study's, or a canonical frame.
+            places: As of `conform`.
+
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
-        return self.predict_conformed(conform(frame, self.schema)[0])
+        return self.predict_conformed(conform(frame, self.schema, places)[0])
 
     def predict_conformed(self, features: pd.DataFrame) -> pd.DataFrame:
         """Returns what `predict` does, of a canonical frame."""
@@ -202,8 +217,8 @@ class Predictor:
         return cls(schema, members, calibrations, architecture.get("decision", ()))
 
     def _predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
-        starts = range(0, max(len(features), 1), CHUNK_ROWS)
-        return np.concatenate([self._chunk(features.iloc[start : start + CHUNK_ROWS]) for start in starts])
+        starts = range(0, max(len(features), 1), self.chunk_rows)
+        return np.concatenate([self._chunk(features.iloc[start : start + self.chunk_rows]) for start in starts])
 
     def _chunk(self, features: pd.DataFrame) -> NDArray[np.float64]:
         total = sum(member.weight for member in self.members)

@@ -11,7 +11,8 @@ from typing import Any
 
 from automl import architecture, memory, metrics, plugins, portfolio, search_space
 from automl.components import CATALOGUES, Component
-from automl.data import leakage, out_of_core, parts, sources, storage
+from automl.data import blocks, leakage, out_of_core, parts, sources, storage
+from automl.data.blocks import ImageFilesLayout, Layout
 from automl.data.dataset import make_dataset
 from automl.data.out_of_core import Survey
 from automl.data.splits import split
@@ -156,7 +157,11 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
     else:
-        suspicions = [*leakage.copies_of_target(table), *leakage.shared_rows(table, splits)]
+        suspicions = [
+            *leakage.copies_of_target(table),
+            *leakage.shared_rows(table, splits),
+            *leakage.repeats(table),
+        ]
     points: list[portfolio.Point] = []
     if known is not None:  # who has narrowed a copy of a space has the points that are left
         traits = portfolio.Traits.of(schema, len(splits.folds[0].train))
@@ -261,18 +266,45 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
         "positive": data.positive,
         "kinds": data.kinds,
         "split_columns": [column] if column else [],
-        "blocks": [block.layout() for block in spec.blocks],
     }
+    described_blocks = layouts(spec, base)
     parts.check_size(data.source, data.params, base, data.max_size)
     wanted = data.out_of_core
     if wanted == "auto" and stored is not None:  # what memory is free now changes nothing in a study that goes on
         wanted = stored.n_shards > 1
     if wanted == "auto":
         wanted = out_of_core.needed(data.source, data.params, base, memory.available())
-    if wanted:
-        return out_of_core.survey(data.source, data.params, base, seed=spec.seed, **described)
-    frame = sources.read(data.source, data.params, base)
-    return make_dataset(frame, source=sources.describe(data.source, data.params), **described)
+    frame = None if wanted else sources.read(data.source, data.params, base)
+    if frame is not None and data.out_of_core == "auto" and stored is None and data.source in parts.READERS:
+        wanted = out_of_core.needed_for_images(frame, described_blocks, memory.available())
+    if frame is None or wanted:
+        return out_of_core.survey(data.source, data.params, base, seed=spec.seed, blocks=described_blocks, **described)
+    frame, described_blocks = blocks.folded(frame, described_blocks)
+    return make_dataset(frame, source=sources.describe(data.source, data.params), blocks=described_blocks, **described)
+
+
+def layouts(spec: StudySpec, base: Path) -> list[Layout]:
+    """Returns what a study says of blocks; of a folder of images, what it need not say.
+
+    Raises:
+        ConfigError: With every path that leads out of the study's folder.
+    """
+    images = base
+    if spec.data.source == "folder":
+        sources.check_params("folder", spec.data.params)
+        images = sources.existing(base, str(spec.data.params["path"]), deep=False)
+    found: list[Layout] = []
+    problems: list[Problem] = []
+    for number, block in enumerate(spec.blocks):
+        try:
+            found.append(block.layout(base, f"blocks.{number}", images))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    if spec.data.source == "folder" and sources.IMAGE not in blocks.key_columns(found):
+        found.append(ImageFilesLayout(sources.IMAGE, images))
+    return found
 
 
 def _split(spec: StudySpec, dataset: Dataset, stored: Prepared | None) -> Splits:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from automl import manifest, metrics
-from automl.data import storage
+from automl.data import blocks, storage
 from automl.data.storage import StoredPart
 from automl.errors import AutomlError, ConfigError, Problem, RefusedError, TrackingError
 from automl.predictor import Predictor
@@ -200,7 +200,7 @@ def _as_signed(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         name: rows[name].map({1.0: True, 0.0: False}).astype(object).where(rows[name].notna(), None)
         for name in schema.names(ColumnKind.BOOLEAN)
     }
-    return rows.assign(**truths)
+    return blocks.spelled(rows.assign(**truths), schema)
 
 
 def _better(

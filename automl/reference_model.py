@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,11 +18,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from automl.array_column import unpack
 from automl.errors import DataError, RefusedError
 from automl.preprocessing.encoding import Levels, TextDirections
 from automl.preprocessing.encoding import target as target_means
 from automl.preprocessing.saving import read, write
-from automl.values import ColumnKind, Schema, Target, Task
+from automl.values import Block, ColumnKind, Schema, Target, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +68,9 @@ N_TREES, TREES_AT_ONCE, MAX_LEAVES = 100, 10, 5000
 
 #: Rows and columns of a linear quantile regression, which is a linear program.
 MAX_PROGRAM_ROWS, MAX_PROGRAM_COLUMNS = 5_000, 300
+
+#: Columns that an image or a sequence in one column becomes at most, about.
+MAX_ARRAY_COLUMNS = 1024
 
 #: A matrix with a larger share of numbers that are not zero is quicker dense.
 MAX_SPARSE_SHARE = 0.3
@@ -323,6 +328,21 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level
     )
 
 
+def _averaged(arrays: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns arrays (rows, channels, ...) as columns, means of neighbours where these are many; (rows, columns)."""
+    n_rows, n_channels, *sides = arrays.shape
+    size = math.ceil((math.prod(arrays.shape[1:]) / MAX_ARRAY_COLUMNS) ** (1 / len(sides)))
+    if size > 1:
+        edges = [(0, -side % size) for side in sides]
+        padded = np.pad(arrays, [(0, 0), (0, 0), *edges], constant_values=np.nan)
+        cells = [part for side in padded.shape[2:] for part in (side // size, size)]
+        axes = tuple(range(3, 3 + 2 * len(sides), 2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of nothing there is no mean
+            arrays = np.nanmean(padded.reshape(n_rows, n_channels, *cells), axis=axes)
+    return arrays.reshape(n_rows, -1).astype(np.float64)
+
+
 def _allowed_types() -> frozenset[str]:
     """Returns the types that a saved reference model may hold beside those of preprocessing; the same care is due."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -337,6 +357,8 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         levels, numbers, dates, texts: Names of the columns.
+        arrays: Name of a packed column -> kind and shape of its block; they are averaged over neighbouring pixels or
+            steps until a row is some 1,000 numbers.
         form: `linear`: numbers are filled in, told to be missing and standardised, categories are one-hot, texts
             TF-IDF weights of hashed words. `trees`: missing numbers stay missing, categories are codes, texts their
             main directions.
@@ -356,6 +378,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         numbers: list[str],
         dates: list[str],
         texts: list[str],
+        arrays: dict[str, tuple[str, list[int]]] | None = None,
         form: str = "linear",
         task: str = Task.REGRESSION.value,
         max_levels: int = MAX_LEVELS,
@@ -365,6 +388,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.numbers = numbers
         self.dates = dates
         self.texts = texts
+        self.arrays = arrays
         self.form = form
         self.task = task
         self.max_levels = max_levels
@@ -378,6 +402,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             numbers=schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.IMAGE, ColumnKind.SEQUENCE),
             dates=schema.names(ColumnKind.DATETIME),
             texts=schema.names(ColumnKind.TEXT),
+            arrays={block.name: (block.kind.value, list(block.shape)) for block in schema.read_blocks},
             form=form,
             task=schema.target.task.value if schema.target.task.is_classification else Task.REGRESSION.value,
             max_levels=max_levels,
@@ -399,7 +424,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.averaged_:
             self.parts_["means"] = target_means(Task(self.task)).set_params(targetmeans__random_state=self.seed)
             means = self.parts_["means"].fit_transform(self._words(X, self.averaged_), y)
-        if (self.numbers or self.dates) and self.form == "linear":
+        if (self.numbers or self.dates or self.arrays) and self.form == "linear":
             self.parts_["numbers"] = _standardised().fit(self._values(X))
         for name in self.texts:
             words = HashedWords() if self.form == "linear" else TextDirections(random_state=self.seed)
@@ -420,7 +445,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             found.append(codes if issparse(codes) else codes.astype(np.float64))
         if means is not None:
             found.append(means)
-        if self.numbers or self.dates:
+        if self.numbers or self.dates or self.arrays:
             values = self._values(X)
             found.append(self.parts_["numbers"].transform(values) if self.form == "linear" else values)
         found += [self.parts_[f"text {name}"].transform(self._words(X, [name])[:, 0]) for name in self.texts]
@@ -439,10 +464,14 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return [name for name, of in zip(self.levels, levels, strict=True) if len(of) > self.max_levels]
 
     def _values(self, X: pd.DataFrame) -> NDArray[np.float64]:
-        """Returns numbers and dates; (rows, columns)."""
+        """Returns numbers, dates, and what arrays hold; (rows, columns)."""
         numbers = [X[name].to_numpy(dtype=np.float64) for name in self.numbers]
         days = [(X[name].astype("int64") / 86_400e6).where(X[name].notna()).to_numpy() for name in self.dates]
-        return np.column_stack([*numbers, *days])
+        blocks = [
+            Block(name, ColumnKind(kind), (), tuple(shape)) for name, (kind, shape) in (self.arrays or {}).items()
+        ]
+        arrays = [_averaged(unpack(X[block.name], block)) for block in blocks]
+        return np.column_stack([*numbers, *days, *arrays])
 
     @staticmethod
     def _words(X: pd.DataFrame, names: list[str]) -> NDArray[np.object_]:

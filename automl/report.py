@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -163,9 +164,9 @@ class Terminal:
 def describe(spec: StudySpec, prepared: Prepared) -> str:
     """Returns what a study works on, in one sentence a line."""
     schema = prepared.schema
-    kinds = [column.kind.value for column in schema.used if not column.kind.is_cell]
+    kinds = [c.kind.value for c in schema.used if not c.kind.is_of_block]
     parts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
-    parts += [f"{len(b.columns)} of `{b.name}` ({' x '.join(map(str, b.shape))})" for b in schema.blocks]
+    parts += [f"{math.prod(b.shape)} of `{b.name}` ({' x '.join(map(str, b.shape))})" for b in schema.blocks]
     columns = ", ".join(parts)
     folds = f" in {prepared.n_folds} folds" if prepared.n_folds > 1 else ""
     return (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from automl import isolation, jobs, manifest, plugins
+from automl.data import blocks
 from automl.errors import NoTrialSucceeded
 from automl.isolation import IsolatedCall
 from automl.recorder import Recorder
@@ -53,7 +54,7 @@ REFIT_SLOWER = 1.5
 #: Seconds that loading, scoring and writing the final model may take.
 CLOSING_S = 4.0
 #: Packages that a model needs to be loaded and to predict.
-REQUIRED = ("automl-platform", "mlflow", "numpy", "pandas", "safetensors", "scikit-learn", "skops", "torch")
+REQUIRED = ("automl-platform", "mlflow", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "skops", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,7 @@ def _make_servable(folder: Path, schema: Schema) -> None:
         inputs=inputs,
         outputs=outputs,
         requirements=requirements,
-        example=[schema.example()],
+        example=[blocks.example(schema)],
     )
     manifest.write(folder)
 

@@ -14,12 +14,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
-from automl.data.blocks import BlockLayout
-from automl.documents import differences, read_yaml, validate
+from automl.data.blocks import BlockLayout, ImageFilesLayout, Layout, LongLayout
+from automl.documents import differences, read_yaml, validate, within
 from automl.errors import ConfigError
 from automl.values import ColumnKind, Scalar, Task, TrainerSettings, WantedTask
 
@@ -126,7 +136,7 @@ def _share_or_none(value: Any) -> Any:
 
 
 def _of_a_column(kind: ColumnKind) -> ColumnKind:
-    if kind.is_cell:
+    if kind.is_of_block:
         raise ValueError(f"found `{kind}`, which no column is by itself; say under `blocks` which belong together")
     return kind
 
@@ -136,6 +146,7 @@ Plain = Annotated[Scalar, BeforeValidator(_plain)]
 Epochs = Annotated[int | Literal["auto"], BeforeValidator(_epochs)]
 Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 Size = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
+MissingShare = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float | Literal["auto"], BeforeValidator(_share)]
 ShareOrNone = Annotated[float | Literal["auto"], BeforeValidator(_share_or_none)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -166,7 +177,7 @@ class _Strict(BaseModel):
 class DataSpec(_Strict):
     """Where the table comes from and what in it is predicted."""
 
-    source: str = Field(description="csv, parquet, arrow, jsonl, sklearn, sql, or a plug-in's")
+    source: str = Field(description="csv, parquet, arrow, jsonl, folder (of images), sklearn, sql, or a plug-in's")
     params: dict[str, Plain] = Field({}, description="The source's own; paths are relative to the study's file.")
     target: Names = Field(description="The column to predict, or a list of columns.")
     positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
@@ -183,18 +194,84 @@ def _columns(value: Any) -> Any:
     raise ValueError(f"found `{value}`; allowed: a pattern such as `p*`, or a list of names")
 
 
+def _block_kind(value: Any) -> Any:
+    if value in ("image", "sequence"):
+        return value
+    raise ValueError(f"found `{value}`; allowed: `image`, `image_files`, `sequence`")
+
+
 class BlockSpec(_Strict):
     """Columns that belong together, which networks see as one array."""
 
-    kind: Literal["image", "sequence"]
+    kind: Annotated[Literal["image", "sequence"], BeforeValidator(_block_kind)]
     columns: Annotated[str | list[str], BeforeValidator(_columns)] = Field(
         description="A pattern such as `p*`, sorted by the numbers in the names; or names, row-major in the shape."
     )
     shape: list[int] = Field(description="Channels, height, width of an image; channels, steps of a sequence.")
     name: str | None = Field(None, description="What networks call it; by default its kind.")
 
-    def layout(self) -> BlockLayout:
+    def layout(self, base: Path, where: str, images: Path) -> Layout:
         return BlockLayout(self.kind, self.columns, self.shape, self.name)
+
+
+class ImageFilesSpec(_Strict):
+    """Images in files, whose paths a column holds."""
+
+    kind: Literal["image_files"]
+    column: str = Field(description="Holds a path a row, relative to `root`; an empty cell is a gap.")
+    root: str | None = Field(None, description="The folder; by default the study's, or that of the source `folder`.")
+    shape: list[int] | None = Field(
+        None, description="Channels (1, 3 or 4), height, width; by default that of the files, at most 64 a side."
+    )
+    resize: Literal["stretch", "crop", "none"] = Field(
+        "stretch",
+        description="Of an image of another size; crop: its shorter side fits, the middle stays; none: it is refused.",
+    )
+    missing_files: MissingShare = Field(0.0, description="Share of the rows whose image may be missing or unreadable.")
+    name: str | None = Field(None, description="What networks call it; by default `image`.")
+
+    def layout(self, base: Path, where: str, images: Path) -> Layout:
+        root = images if self.root is None else within(base, self.root, f"{where}.root", deep=False)
+        return ImageFilesLayout(self.column, root, self.shape, self.resize, self.missing_files, self.name)
+
+
+class LongSequenceSpec(_Strict):
+    """Sequences in long format: one row a step, in a file of their own or in the study's own table."""
+
+    kind: Literal["sequence"]
+    id: str = Field(description="The column whose value the steps of a sequence have in common.")
+    time: str | None = Field(
+        None, description="The column that orders them: numbers or dates; by default as they come."
+    )
+    values: Annotated[list[str], Field(min_length=1)] = Field(description="The columns that are its channels.")
+    file: str | None = Field(None, description="The long table; by default the study's own, of which each id is a row.")
+    length: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Steps; by default so many that 95 % of the sequences are whole, at most 512."
+    )
+    keep: Literal["last", "first"] = Field("last", description="Which steps are used of a sequence with too many.")
+    missing_ids: MissingShare = Field(0.0, description="Share of the rows whose id may have no row in the file.")
+    name: str | None = Field(None, description="What networks call it; by default `sequence`.")
+
+    def layout(self, base: Path, where: str, images: Path) -> Layout:
+        file = None if self.file is None else within(base, self.file, f"{where}.file")
+        return LongLayout(self.id, self.time, self.values, file, self.length, self.keep, self.missing_ids, self.name)
+
+
+def _tag(document: Any) -> str:
+    """Returns which form a block has; a sequence in long format is told by what only it can say."""
+    given = document if isinstance(document, Mapping) else vars(document)
+    if given.get("kind") == "image_files":
+        return "<image_files>"
+    is_long = given.get("kind") == "sequence" and any(given.get(key) for key in ("id", "values", "file"))
+    return "<long>" if is_long else "<columns>"
+
+
+AnyBlockSpec = Annotated[
+    Annotated[BlockSpec, Tag("<columns>")]
+    | Annotated[ImageFilesSpec, Tag("<image_files>")]
+    | Annotated[LongSequenceSpec, Tag("<long>")],
+    Discriminator(_tag),
+]
 
 
 #: Below so many search rows, a fifth of them ranks trials by chance.
@@ -309,7 +386,9 @@ class StudySpec(_Strict):
     name: Name
     project: Name = Field("automl", description="The MLflow experiment.")
     data: DataSpec
-    blocks: list[BlockSpec] = Field([], description="Columns that belong together: pixels of images, steps in time.")
+    blocks: list[AnyBlockSpec] = Field(
+        [], description="What belongs together: pixels of images, steps in time, as columns or in files."
+    )
     task: Tasks = Field(
         "auto",
         description="auto: by the values; `quantile` or `{quantile: [0.1, 0.5, 0.9]}`; of several targets one for all, "

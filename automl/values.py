@@ -71,11 +71,17 @@ class ColumnKind(StrEnum):
     CONSTANT = "constant"
     IMAGE = "image"
     SEQUENCE = "sequence"
+    KEY = "key"
 
     @property
     def is_cell(self) -> bool:
         """Whether a column is a cell of a block, such as a pixel, and means nothing by itself."""
         return self in (ColumnKind.IMAGE, ColumnKind.SEQUENCE)
+
+    @property
+    def is_of_block(self) -> bool:
+        """Whether only a block makes a column this: it is a cell of one, or says what one reads."""
+        return self.is_cell or self is ColumnKind.KEY
 
     @property
     def is_number(self) -> bool:
@@ -210,19 +216,68 @@ def consecutive(widths: Iterable[int]) -> tuple[slice, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """How images come to a table: a column names the file of each.
+
+    Attributes:
+        key: The column.
+        resize: What is done to an image of another size: `stretch`, `crop` (its shorter side fits, and the middle of
+            the longer one stays), or `none`: it is refused.
+        missing_files: Share of the rows whose image may be missing or unreadable.
+    """
+
+    key: str
+    resize: str = "stretch"
+    missing_files: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LongTable:
+    """How sequences come to a table: as rows of another one, or of itself, that have the same id.
+
+    Attributes:
+        key: The column of ids, in both.
+        time: The column that orders the rows of an id; None: they are in order.
+        values: The columns that are the channels.
+        keep: Of a sequence with too many steps, the `last` or the `first`.
+        missing_ids: Share of the rows whose sequence may be missing.
+        folded: Whether the table itself has a row a step, of which one row an id is made.
+    """
+
+    key: str
+    time: str | None
+    values: tuple[str, ...]
+    keep: str = "last"
+    missing_ids: float = 0.0
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Columns that are one thing: the pixels of an image, the steps of a sequence.
+    """What belongs together: the pixels of an image, the steps of a sequence.
 
     Attributes:
         kind: `image` or `sequence`.
-        columns: Their names, in row-major order of the shape.
+        columns: Those that hold its cells, in row-major order of the shape; none where it is read.
         shape: (channels, height, width) of an image, (channels, steps) of a sequence.
+        reading: How it is read by what a column of the table says; the canonical frame then has one column of it, named
+            as the block.
     """
 
     name: str
     kind: ColumnKind
     columns: tuple[str, ...]
     shape: tuple[int, ...]
+    reading: ImageFiles | LongTable | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Block:
+        kind, given = ColumnKind(document["kind"]), document.get("reading")  # earlier documents have none
+        reading: ImageFiles | LongTable | None = None
+        if given is not None:
+            is_image = kind is ColumnKind.IMAGE
+            reading = ImageFiles(**given) if is_image else LongTable(**{**given, "values": tuple(given["values"])})
+        return cls(document["name"], kind, tuple(document["columns"]), tuple(document["shape"]), reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +285,8 @@ class Schema:
     """What a table must look like to be trained on or predicted.
 
     Attributes:
-        columns: All of them but the targets, those of blocks among them.
-        blocks: Columns that belong together; the others stand for themselves.
+        columns: All of them but the targets, those of blocks among them, and those by which blocks are read.
+        blocks: What belongs together; the other columns stand for themselves.
     """
 
     columns: tuple[Column, ...]
@@ -246,6 +301,20 @@ class Schema:
     def used(self) -> tuple[Column, ...]:
         """The columns that a model sees: constants and identifiers carry nothing that generalises."""
         return tuple(c for c in self.columns if c.kind not in (ColumnKind.CONSTANT, ColumnKind.IDENTIFIER))
+
+    @property
+    def read_blocks(self) -> tuple[Block, ...]:
+        """The blocks that are read by what a column says, each of which is one column of the canonical frame."""
+        return tuple(block for block in self.blocks if block.reading is not None)
+
+    def read_by(self, key: str) -> tuple[Block, ...]:
+        """Returns the blocks that are read by what this column says."""
+        return tuple(block for block in self.blocks if block.reading is not None and block.reading.key == key)
+
+    @property
+    def n_cells(self) -> int:
+        """Numbers that a row comes to, about."""
+        return len(self.used) + sum(math.prod(block.shape) for block in self.read_blocks)
 
     def example(self) -> dict[str, Scalar]:
         """Returns a made-up row: it shows the form of an input and holds none of the user's data."""
@@ -266,10 +335,7 @@ class Schema:
         return cls(
             columns=tuple(Column(**{**column, "kind": ColumnKind(column["kind"])}) for column in document["columns"]),
             target=Target.from_json(document["target"]),
-            blocks=tuple(
-                Block(block["name"], ColumnKind(block["kind"]), tuple(block["columns"]), tuple(block["shape"]))
-                for block in document.get("blocks", ())  # earlier documents have none
-            ),
+            blocks=tuple(map(Block.from_json, document.get("blocks", ()))),  # earlier documents have none
         )
 
 

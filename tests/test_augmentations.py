@@ -97,6 +97,78 @@ def test_noise_is_of_the_scale_asked_for():
     assert torch.equal(found.inputs["categorical"], inputs["categorical"])
 
 
+IMAGE = InputSpec({"image": BlockSpec("image", (2, 9, 9))})
+MASKED = InputSpec({"sequence": BlockSpec("sequence", (2, 20), masked=True)})
+TEXT = InputSpec({"tokens": BlockSpec("tokens", (30,), (50,)), "numeric": BlockSpec("numeric", (2,))})
+
+
+def test_colours_change_channel_by_channel():
+    image = torch.arange(9.0).expand(500, 2, 9, 9)
+    found = build("move_image", inputs=IMAGE, shift=0, brightness=0.3)({"image": image}, torch.arange(500)).inputs
+    added = found["image"] - image
+    assert (added.amax((2, 3)) - added.amin((2, 3))).max() < 1e-5
+    assert added.abs().max() == pytest.approx(0.3, rel=0.05)
+    assert (added[:, 0, 0, 0] - added[:, 1, 0, 0]).abs().mean() > 0.1
+    found = build("move_image", inputs=IMAGE, shift=0, contrast=0.3)({"image": image}, torch.arange(500)).inputs
+    factors = found["image"][:, :, 0, 5] / 5
+    assert (factors.min(), factors.max()) == (pytest.approx(0.7, abs=0.01), pytest.approx(1.3, abs=0.01))
+
+
+def test_a_crop_is_drawn_to_the_whole_size():
+    image = torch.arange(9.0).expand(200, 2, 9, 9)  # each column its number
+    found = build("move_image", inputs=IMAGE, shift=0, zoom=0.6)({"image": image}, torch.arange(200)).inputs["image"]
+    assert (found[..., 4] == 4).all()  # the middle stays
+    assert (found.diff(dim=-1) >= 0).all()
+    kept = found[:, 0, 0, -1] - found[:, 0, 0, 0]
+    assert kept.max() == 8
+    assert kept.min() == pytest.approx(0.4 * 8, abs=1)
+
+
+def test_time_is_bent_and_neither_turned_nor_cut():
+    steps = torch.linspace(0, 1, 20).expand(300, 3, 20)
+    inputs = InputSpec({"sequence": BlockSpec("sequence", (3, 20))})
+    augment = build("warp_sequence", inputs=inputs, window=0.0, scale=0.0, time=0.4)
+    found = augment({"sequence": steps}, torch.arange(300)).inputs["sequence"]
+    torch.testing.assert_close(found[..., [0, -1]], steps[..., [0, -1]])
+    assert (found.diff(dim=-1) > 0).all()
+    assert (found - steps).abs().amax() > 0.08
+
+
+@pytest.mark.parametrize("name", ["noise", "feature_mask", "warp_sequence", "by_kind"])
+def test_nothing_follows_the_end_of_a_sequence(name):
+    lengths = torch.arange(1, 21)
+    there = (torch.arange(20) < lengths[:, None]).float()
+    block = torch.stack([there * torch.arange(1.0, 21), there], dim=1)
+    found = build(name, inputs=MASKED)({"sequence": block}, lengths).inputs["sequence"]
+    assert set(found[:, 1].unique().tolist()) == {0.0, 1.0}
+    assert (found[:, 0][found[:, 1] == 0] == 0).all()
+    if name in ("noise", "feature_mask"):
+        assert torch.equal(found[:, 1], there)
+    assert not torch.equal(found[:, 0], block[:, 0])
+
+
+def test_words_are_left_out_and_columns_stay():
+    rows = {"tokens": torch.randint(1, 50, (200, 30)), "numeric": torch.ones(200, 2)}
+    found = build("drop_words", inputs=TEXT, rate=0.3)(rows, torch.arange(200)).inputs
+    left_out = found["tokens"] == 0
+    assert left_out.float().mean() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(found["tokens"][~left_out], rows["tokens"][~left_out])
+    assert found["numeric"] is rows["numeric"]
+    assert build("drop_words") is None
+
+
+def test_each_kind_is_changed_in_its_way():
+    inputs = InputSpec({**IMAGE.blocks, **MASKED.blocks, **TEXT.blocks})
+    rows = {
+        name: torch.ones(30, *block.shape).to(torch.long if block.cardinalities else torch.float32)
+        for name, block in inputs.blocks.items()
+    }
+    found = build("by_kind", inputs=inputs, strength=1.0)(rows, torch.arange(30)).inputs
+    changed = {name for name, block in rows.items() if not torch.equal(found[name], block)}
+    assert changed == {"image", "sequence", "tokens"}
+    assert build("by_kind") is None
+
+
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "feature_mask", "noise"])
 def test_another_seed_is_another_augmentation(name):
     first, second = (build(name, seed=seed)(*batch()) for seed in (0, 1))
@@ -110,6 +182,11 @@ def test_another_seed_is_another_augmentation(name):
         ("cutmix", {"alpha": -1.0}),
         ("feature_mask", {"rate": 1.0}),
         ("noise", {"scale": -0.1}),
+        ("move_image", {"zoom": 1.0}),
+        ("move_image", {"brightness": -0.1}),
+        ("warp_sequence", {"time": 0.5}),
+        ("drop_words", {"rate": 1.0}),
+        ("by_kind", {"strength": 3.0}),
     ],
 )
 def test_impossible_hyperparameters_are_told(name, params):

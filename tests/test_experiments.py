@@ -45,7 +45,7 @@ def test_space_is_known_to_the_catalogues_and_can_be_sampled(path: Path) -> None
 
 def test_data_in_the_repository_is_small_and_licensed() -> None:
     files = [path for path in (ROOT / "experiments" / "data").iterdir() if path.suffix != ".md"]
-    assert sum(path.stat().st_size for path in files) < 5_000_000
+    assert sum(path.stat().st_size for path in (*files, *(ROOT / "experiments" / "data").rglob("*.png"))) < 5_000_000
     notes = (ROOT / "experiments" / "data" / "README.md").read_text(encoding="utf-8")
     assert all(path.name in notes for path in files)
 
@@ -80,9 +80,16 @@ def test_study_runs(path: Path, tmp_path: Path) -> None:
     ran = place.automl("run", path.name, "--json", "--quiet").json
     assert ran["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
     assert ran["test"] is not None
-    table = sources.read(document["data"]["source"], document["data"]["params"], tmp_path).head(20)
-    table.drop(columns=document["data"]["target"]).to_parquet(tmp_path / "new.parquet")
-    place.automl("predict", path.stem, "new.parquet", "-o", "predictions.csv")
+    table = sources.read(document["data"]["source"], document["data"]["params"], tmp_path)
+    new, n_rows = Path("new.parquet"), 20
+    if document["data"]["source"] == "folder":
+        new, n_rows = Path(document["data"]["params"]["path"]), len(table)
+    elif ids := [block["id"] for block in document.get("blocks", []) if "id" in block]:
+        n_rows = table.head(200)[ids[0]].nunique()
+        table.head(200).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
+    else:
+        table.head(n_rows).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
+    place.automl("predict", path.stem, new, "-o", "predictions.csv")
     predictions = pd.read_csv(tmp_path / "predictions.csv")
-    assert len(predictions) == 20
+    assert len(predictions) == n_rows
     assert predictions.notna().all(axis=None)

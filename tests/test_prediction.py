@@ -28,7 +28,7 @@ def folder(trained: Trained) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automl.prediction.CHUNK_ROWS", 7)
+    monkeypatch.setattr("automl.predictor.CHUNK_ROWS", 7)
 
 
 def rows(task: Task = Task.BINARY) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def test_a_file_is_what_pandas_writes(folder: Path, ending: str, tmp_path: Path,
     rows().to_parquet(tmp_path / "table.parquet")
     contents = []
     for n_rows in (10, 30):
-        monkeypatch.setattr("automl.prediction.CHUNK_ROWS", n_rows)
+        monkeypatch.setattr("automl.predictor.CHUNK_ROWS", n_rows)
         monkeypatch.setattr("automl.predictor.CHUNK_ROWS", 10)  # so that the digits are the same
         prediction.predict_file(folder, tmp_path / "table.parquet", tmp_path / f"out{ending}")
         contents.append((tmp_path / f"out{ending}").read_bytes() if ending != ".parquet" else b"")

@@ -1,4 +1,4 @@
-"""Columns that belong together: which of a table's columns are the pixels of an image or the steps of a sequence."""
+"""What belongs together: the columns that are the pixels of an image, the file or the id that a column names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from automl.errors import DataError, Problem, did_you_mean
-from automl.values import Block, ColumnKind
+import numpy as np
+
+from automl.array_column import unpack
+from automl.data import images, sequences, sources
+from automl.data.images import MODES, ImageReader
+from automl.data.sequences import Readings, SequenceReader
+from automl.errors import ConfigError, DataError, Problem, did_you_mean
+from automl.values import Block, ColumnKind, ImageFiles, LongTable, Scalar, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
 
 #: Axes of a shape, by the kind of a block.
 AXES = {"image": "channels, height, width", "sequence": "channels, steps"}
@@ -21,10 +32,14 @@ TAKEN = ("numeric", "categorical")
 #: Columns of a block that a sentence names.
 MAX_SHOWN = 3
 
+#: Where the blocks that are read come from, by their names: a folder of images, sequences by id.
+Place = Path | Readings
+Places = Mapping[str, Place]
+
 
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
-    """What a study says of a block.
+    """What a study says of a block whose cells are columns.
 
     Attributes:
         columns: A pattern such as `p*`, whose columns are taken by the numbers in their names, or the names in
@@ -39,25 +54,98 @@ class BlockLayout:
     name: str | None = None
 
 
-def resolve(layouts: Sequence[BlockLayout], names: Sequence[str]) -> tuple[Block, ...]:
+@dataclass(frozen=True, slots=True)
+class ImageFilesLayout:
+    """What a study says of images in files.
+
+    Attributes:
+        column: Holds their paths.
+        root: The folder that paths start from.
+        shape: In which they are read; None: what suits the files.
+        resize, missing_files: As of `ImageFiles`.
+    """
+
+    column: str
+    root: Path
+    shape: list[int] | None = None
+    resize: str = "stretch"
+    missing_files: float = 0.0
+    name: str | None = None
+    kind: Literal["image"] = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class LongLayout:
+    """What a study says of sequences in a long table.
+
+    Attributes:
+        id, time, values: Its columns.
+        file: The long table; None: the study's own.
+        length: Steps in which sequences are read; None: what suits them.
+        keep, missing_ids: As of `LongTable`.
+        readings: What was found in the long table, where it is the study's own.
+    """
+
+    id: str
+    time: str | None
+    values: list[str]
+    file: Path | None = None
+    length: int | None = None
+    keep: str = "last"
+    missing_ids: float = 0.0
+    name: str | None = None
+    readings: Readings | None = None
+    kind: Literal["sequence"] = "sequence"
+
+    def long_table(self) -> LongTable:
+        """Returns what a schema says of it."""
+        folded = self.file is None
+        return LongTable(self.id, self.time, tuple(self.values), self.keep, self.missing_ids, folded)
+
+
+Layout = BlockLayout | ImageFilesLayout | LongLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The blocks of a table, where those that are read come from, and notes on what was inferred."""
+
+    blocks: tuple[Block, ...] = ()
+    places: Places = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def resolve(layouts: Sequence[Layout], rows: pd.DataFrame) -> Resolved:
     """Returns the blocks of a table.
 
     Args:
         layouts: What the study says.
-        names: Columns that may be features.
+        rows: Columns that may be features, or a sample of their rows.
 
     Raises:
         DataError: With everything that does not fit the table.
     """
     blocks: list[Block] = []
+    places: dict[str, Place] = {}
+    notes: list[str] = []
     problems: list[Problem] = []
-    taken: dict[str, str] = {}  # column -> its block
+    taken: dict[str, str] = {}  # column -> the block whose cell it is
     for number, layout in enumerate(layouts):
         where = f"blocks.{number}"
-        columns, found = _columns(layout, names)
-        problems += [Problem(p.message, f"{where}.columns", p.remedy) for p in found]
         name = layout.name or _free_name(layout.kind, [block.name for block in blocks])
         problems += _problems_of_name(name, blocks, where)
+        if not isinstance(layout, BlockLayout):
+            try:
+                block, place, said = _read_block(layout, name, rows, where)
+            except DataError as error:
+                problems += error.problems
+                continue
+            blocks.append(block)
+            places[name] = place
+            notes += said
+            continue
+        columns, found = _columns(layout, list(rows.columns))
+        problems += [Problem(p.message, f"{where}.columns", p.remedy) for p in found]
         problems += _problems_of_shape(layout, columns, where)
         for column in (column for column in columns if column in taken):
             problems.append(
@@ -70,14 +158,152 @@ def resolve(layouts: Sequence[BlockLayout], names: Sequence[str]) -> tuple[Block
             break
         taken |= dict.fromkeys(columns, name)
         blocks.append(Block(name, ColumnKind(layout.kind), tuple(columns), tuple(layout.shape)))
+    for block in (block for block in blocks if block.reading is not None):
+        assert block.reading is not None
+        key = block.reading.key
+        if key in taken:
+            problems.append(
+                Problem(f"the column `{key}` is in the block `{taken[key]}` already", "blocks", "Name a copy of it.")
+            )
+        if block.kind is ColumnKind.IMAGE:
+            taken[key] = block.name
+        if block.name in rows.columns and block.name != key:
+            problems.append(
+                Problem(f"the name `{block.name}` is that of a column", "blocks", "Give the block another `name`.")
+            )
     if problems:
         raise DataError(problems)
-    return tuple(blocks)
+    return Resolved(tuple(blocks), places, tuple(notes))
+
+
+def folded(frame: pd.DataFrame, layouts: Sequence[Layout]) -> tuple[pd.DataFrame, list[Layout]]:
+    """Returns a table that has a row a step as one row an id, and the layouts with the sequences in them.
+
+    Raises:
+        ConfigError: Two blocks are of the table's own steps, which are one sequence.
+        DataError: With everything that is wrong with the columns of steps.
+    """
+    own = [layout for layout in layouts if isinstance(layout, LongLayout) and layout.file is None]
+    if len(own) > 1:
+        raise ConfigError(
+            "two blocks have no `file`, and the study's own table can be folded once",
+            where="blocks",
+            remedy="Name all its channels in one block, or write the others to files of their own.",
+        )
+    if not own:
+        return frame, list(layouts)
+    frame, found = sequences.fold(frame, own[0].long_table())
+    return frame, [replace(layout, readings=found) if layout is own[0] else layout for layout in layouts]
+
+
+def files(layouts: Sequence[Layout]) -> dict[str, Path]:
+    """Returns where the blocks that are read come from, by their names: a folder of images, a file of sequences."""
+    names: list[str] = []
+    for layout in layouts:
+        names.append(layout.name or _free_name(layout.kind, names))
+    places = [
+        layout.root if isinstance(layout, ImageFilesLayout) else layout.file if isinstance(layout, LongLayout) else None
+        for layout in layouts
+    ]
+    return {name: place for name, place in zip(names, places, strict=True) if place is not None}
+
+
+def key_columns(layouts: Sequence[Layout]) -> list[str]:
+    """Returns the columns whose cells say what is read."""
+    return [b.column if isinstance(b, ImageFilesLayout) else b.id for b in layouts if not isinstance(b, BlockLayout)]
 
 
 def kinds(blocks: Sequence[Block]) -> Mapping[str, ColumnKind]:
     """Returns what each column of the blocks is."""
-    return {column: block.kind for block in blocks for column in block.columns}
+    cells = {column: block.kind for block in blocks for column in block.columns}
+    return cells | {block.reading.key: ColumnKind.KEY for block in blocks if block.reading is not None}
+
+
+def reader(block: Block, place: Place | None) -> ImageReader | SequenceReader:
+    """Returns what reads a block from the cells of its key column; None: only what the cells themselves hold."""
+    if block.kind is ColumnKind.IMAGE:
+        return ImageReader(block, place if isinstance(place, Path) else None)
+    return SequenceReader(block, place if isinstance(place, Readings) else None)
+
+
+def readings(file: Path, how: LongTable) -> Readings:
+    """Returns the sequences of a long table in a file.
+
+    Raises:
+        DataError: It cannot be read, or its columns are not what they must be.
+    """
+    source, params = sources.infer(file)
+    return sequences.gather(sources.read(source, params, Path.cwd()), how, str(file))
+
+
+def spelled(features: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Returns canonical rows as they can be sent to a served model: what was read stands in the key column itself."""
+    made = features.drop(columns=[block.name for block in schema.read_blocks])
+    for key in schema.names(ColumnKind.KEY):
+        blocks = schema.read_by(key)
+        arrays = [zip(unpack(features[b.name], b), features[b.name].notna(), strict=True) for b in blocks]
+        rows = zip(*arrays, strict=True)
+        cells = [_cell({b: a for b, (a, there) in zip(blocks, row, strict=True) if there}) for row in rows]
+        made[key] = np.array(cells, object)
+    return made
+
+
+def example(schema: Schema) -> dict[str, Scalar]:
+    """Returns a made-up row as it can be sent to a served model."""
+    made = schema.example()
+    for key in schema.names(ColumnKind.KEY):
+        made[key] = _cell({block: np.zeros(block.shape, np.float32) for block in schema.read_by(key)})
+    return made
+
+
+def _cell(arrays: Mapping[Block, NDArray[np.float32]]) -> str | None:
+    """Returns what stands in a key column for what blocks would read; None for nothing."""
+    if any(block.kind is ColumnKind.IMAGE for block in arrays):
+        ((_, image),) = arrays.items()  # no other block has its key
+        return images.spelled(image.astype(np.uint8))
+    return sequences.spelled({block.name: array for block, array in arrays.items()}) if arrays else None
+
+
+def _read_block(
+    layout: ImageFilesLayout | LongLayout, name: str, rows: pd.DataFrame, where: str
+) -> tuple[Block, Place, list[str]]:
+    """Returns a block that is read, where it comes from, and what was inferred of it."""
+    key, field_name = (layout.column, "column") if isinstance(layout, ImageFilesLayout) else (layout.id, "id")
+    if key not in rows.columns:
+        raise DataError(
+            f"there is no feature column `{key}`",
+            where=f"{where}.{field_name}",
+            remedy=did_you_mean(key, list(rows.columns)),
+        )
+    notes = []
+    if isinstance(layout, ImageFilesLayout):
+        if not layout.root.is_dir():
+            raise DataError(
+                f"there is no folder {layout.root}",
+                where=f"{where}.root",
+                remedy="Paths start from the study's folder.",
+            )
+        problems = list(_problems_of_image_shape(layout.shape, where))
+        if problems:
+            raise DataError(problems)
+        shape: tuple[int, ...] = tuple(layout.shape or images.measure(rows[key], layout.root))
+        if layout.shape is None:
+            told = " x ".join(map(str, shape))
+            notes.append(f"`{key}`: images are read as {told} (channels, height, width); `shape` says otherwise.")
+        reading = ImageFiles(key, layout.resize, layout.missing_files)
+        return Block(name, ColumnKind.IMAGE, (), shape, reading), layout.root, notes
+    how = layout.long_table()
+    found = layout.readings
+    if found is None:
+        assert layout.file is not None  # that of a study itself was folded
+        found = readings(layout.file, how)
+    n_steps = layout.length or sequences.measure(found, rows[key])
+    if layout.length is None:
+        notes.append(f"`{key}`: sequences are read in {n_steps} steps; `length` says otherwise.")
+    n_others = len(found.places) - len(found.lengths(rows[key]))
+    if n_others and layout.file is not None:
+        notes.append(f"`{key}`: {n_others:,} ids of {layout.file.name} occur in no row, and are left out.")
+    return Block(name, ColumnKind.SEQUENCE, (), (len(how.values), n_steps), how), found, notes
 
 
 def _columns(layout: BlockLayout, names: Sequence[str]) -> tuple[list[str], list[Problem]]:
@@ -118,6 +344,15 @@ def _problems_of_shape(layout: BlockLayout, columns: Sequence[str], where: str) 
             else f"{product} are {math.prod(layout.shape):,} cells, and there are {len(columns):,} columns",
             f"{where}.shape",
             "Correct the shape, or name the columns more narrowly.",
+        )
+
+
+def _problems_of_image_shape(shape: Sequence[int] | None, where: str) -> Iterator[Problem]:
+    if shape is not None and (len(shape) != 3 or shape[0] not in MODES or min(shape) < 1):
+        yield Problem(
+            f"found {list(shape)}; allowed: channels (1, 3 or 4), height, width",
+            f"{where}.shape",
+            "Write `[3, 64, 64]` for coloured images of 64 x 64.",
         )
 
 

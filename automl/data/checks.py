@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pandas as pd
 from pandas.api import types
@@ -23,6 +23,7 @@ def check(
     values: pd.DataFrame | None = None,
     split_columns: Sequence[str] = (),
     named_columns: Iterable[str] = (),
+    key_columns: Collection[str] = (),
 ) -> None:
     """Checks a table, telling everything that is wrong with it at once.
 
@@ -32,6 +33,7 @@ def check(
         values: All of these columns, where `frame` is a sample.
         split_columns: Columns that steer the split and are no features.
         named_columns: Other columns that a study names.
+        key_columns: Those whose cells say what is read, or hold it: these may be more than plain values.
 
     Raises:
         DataError: There is something wrong, each thing with a remedy.
@@ -40,7 +42,7 @@ def check(
     if not problems:  # the others need to tell columns apart
         problems = [
             *_problems_of_targets(frame, targets, values),
-            *_problems_of_features(frame, targets, split_columns),
+            *_problems_of_features(frame, targets, split_columns, key_columns),
             *_unknown(frame, [*split_columns, *(name for name in named_columns if name not in targets)]),
             *_named_targets(targets, named_columns),
         ]
@@ -97,7 +99,7 @@ def _problems_of_target(column: pd.Series, some_left: str) -> Iterator[Problem]:
 
 
 def _problems_of_features(
-    frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str]
+    frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str], key_columns: Collection[str]
 ) -> Iterator[Problem]:
     features = [name for name in frame.columns if name not in targets and name not in split_columns]
     if not features:
@@ -107,7 +109,7 @@ def _problems_of_features(
         )
     for target in (target for target in targets if target in split_columns):
         yield Problem("the column to predict cannot steer the split", f"`{target}`", "Choose another column.")
-    for name in features:
+    for name in (name for name in features if name not in key_columns):
         unusable = _unusable(frame[name])
         if unusable is not None:
             yield Problem(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from automl.array_column import is_packed, is_packed_type
 from automl.data import blocks as layouts
-from automl.data.blocks import BlockLayout
+from automl.data.blocks import Layout, Places, Resolved
 from automl.data.checks import check
 from automl.data.columns import canonical, infer_kind
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
@@ -46,7 +47,7 @@ def make_dataset(
     positive: Scalar = None,
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
-    blocks: Sequence[BlockLayout] = (),
+    blocks: Sequence[Layout] = (),
 ) -> Dataset:
     """Returns a table ready to be split; rows without a target are left out, and notes tell so.
 
@@ -59,7 +60,7 @@ def make_dataset(
         positive: The positive class of a binary task; by default the last one in order.
         kinds: Kinds of columns where the inferred one would be wrong.
         split_columns: Columns that steer the split and are no features.
-        blocks: Columns that belong together.
+        blocks: What belongs together.
 
     Raises:
         ConfigError: There is no such task.
@@ -67,12 +68,15 @@ def make_dataset(
     """
     kinds, frame = kinds or {}, frame.reset_index(drop=True)
     targets = [target] if isinstance(target, str) else list(target)
-    check(frame, targets=targets, split_columns=split_columns, named_columns=kinds)
+    keys = layouts.key_columns(blocks)
+    check(frame, targets=targets, split_columns=split_columns, named_columns=kinds, key_columns=keys)
     rows = frame.loc[has_target(frame[targets])]
     goal, y, notes = read_target(frame[targets], task, positive)
-    schema, column_notes = describe(rows.drop(columns=[*targets, *split_columns]), goal, kinds, blocks)
+    columns = rows.drop(columns=[*targets, *split_columns])
+    found = layouts.resolve(blocks, columns)
+    schema, column_notes = describe(columns, goal, kinds, found)
     rows = rows.reset_index(drop=True)
-    features, changes = conform(rows[schema.names()], schema)
+    features, changes = conform(rows[schema.names()], schema, found.places)
     return Dataset(
         features=features,
         target=y,
@@ -81,12 +85,15 @@ def make_dataset(
         name=name,
         source=source,
         extra=rows[list(split_columns)] if split_columns else None,
-        notes=(*notes, *column_notes, *changes),
+        notes=(*notes, *column_notes, *changes, *_notes_of_cells(features, schema)),
     )
 
 
 def describe(
-    rows: pd.DataFrame, target: Target, kinds: Mapping[str, ColumnKind], blocks: Sequence[BlockLayout] = ()
+    rows: pd.DataFrame,
+    target: Target,
+    kinds: Mapping[str, ColumnKind],
+    found: Resolved = Resolved(),  # noqa: B008
 ) -> tuple[Schema, tuple[str, ...]]:
     """Returns what the feature columns are, and notes on those that are left out.
 
@@ -94,38 +101,39 @@ def describe(
         rows: The feature columns, or a sample of their rows, indexed by the rows' positions in the table.
         target: What is predicted.
         kinds: Kinds of columns where the inferred one would be wrong.
-        blocks: Columns that belong together.
+        found: What belongs together.
 
     Raises:
-        DataError: No column is left to predict from, or a block does not fit the columns.
+        DataError: No column is left to predict from.
     """
-    found = layouts.resolve(blocks, list(rows.columns))
-    kinds = {**kinds, **layouts.kinds(found)}
-    schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target, found)
+    kinds = {**kinds, **layouts.kinds(found.blocks)}
+    schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target, found.blocks)
     if not schema.used:
         raise DataError(
             "no column is left to predict from: all are constant or identify rows",
             remedy="Set the kind of a column that is neither, such as `kinds: {code: categorical}`.",
         )
-    return schema, tuple(_notes_of_columns(rows, schema, kinds))
+    return schema, (*found.notes, *_notes_of_columns(rows, schema, kinds))
 
 
-def conform(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def conform(frame: pd.DataFrame, schema: Schema, places: Places | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns the canonical frame and notes on what was ignored or changed on the way.
 
     It holds the columns that a model sees, in the schema's order: numeric and boolean as float64, datetime as
     datetime64[us] (naive, UTC), categorical and text as `str`; what is missing is NaN or NaT, and so is an infinite
-    number. Rows and index stay as they are.
+    number. A block that is read is one packed column, named as the block, in place of the one that says what to read.
+    Rows and index stay as they are.
 
     Args:
         frame: At least the columns that the schema uses, in any order; (rows, columns).
         schema: What the columns are.
+        places: Where blocks that are read come from, by their names; without one, cells hold what is read themselves.
 
     Raises:
         DataError: Columns are missing or occur twice, or hold values that are not of their kind. Rows are counted
             from 1 in messages.
     """
-    conforming = Conforming(schema)
+    conforming = Conforming(schema, places)
     features = conforming.take(frame)
     notes = conforming.end()
     assert features is not None  # None is for problems, and `end` has raised them
@@ -137,10 +145,12 @@ class Conforming:
 
     Args:
         schema: What the columns are.
+        places: As of `conform`.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, places: Places | None = None) -> None:
         self._schema = schema
+        self._readers = {b.name: layouts.reader(b, (places or {}).get(b.name)) for b in schema.read_blocks}
         self._n_rows = 0
         self._unknown: dict[str, None] = {}
         self._n_infinite: Counter[str] = Counter()
@@ -150,22 +160,31 @@ class Conforming:
     def take(self, frame: pd.DataFrame) -> pd.DataFrame | None:
         """Returns the canonical frame of the next rows; None from the first problem on."""
         occurrences = Counter(frame.columns)
-        known = {*self._schema.names(), *self._schema.target.names}
+        known = {*self._schema.names(), *self._schema.target.names, *self._readers}
         self._unknown |= dict.fromkeys(str(name) for name in occurrences if name not in known)
         conformed = {}
+        packed = {
+            block.name: frame[block.name]
+            for block in self._schema.read_blocks
+            if occurrences[block.name] == 1 and is_packed(frame[block.name], block)
+        }
         for column in self._schema.used:
             name = column.name
+            if column.kind is ColumnKind.KEY and all(b.name in packed for b in self._schema.read_by(name)):
+                continue  # a canonical frame already
             if occurrences[name] == 0:
                 remedy = did_you_mean(name, list(self._unknown))
                 self._problems[name] = Problem(f"the column `{name}` is missing", remedy=remedy)
             elif occurrences[name] > 1:
                 self._problems[name] = Problem(f"the column `{name}` occurs several times", remedy="Keep one.")
-            else:
+            elif column.kind is not ColumnKind.KEY:
                 conformed[name] = self._values(frame[name], column)
+            else:
+                packed |= {b.name: self._readers[b.name].take(frame[name]) for b in self._schema.read_by(name)}
         self._n_rows += len(frame)
         if self._problems or self._misfits:
             return None
-        return pd.DataFrame(conformed, index=frame.index, copy=False)
+        return pd.DataFrame(conformed | packed, index=frame.index, copy=False)
 
     def end(self) -> tuple[str, ...]:
         """Returns notes on what was ignored or changed.
@@ -179,12 +198,15 @@ class Conforming:
                 problems.append(self._problems[column.name])
             elif column.name in self._misfits:
                 problems.append(self._misfits[column.name].told(column))
+        for reader in self._readers.values():
+            problems += reader.problems()
         if problems:
             raise DataError(problems)
         unknown = list(self._unknown)
         ignored = [f"Ignored, since the model does not know them: {_listed(unknown)}."] if unknown else []
         infinite = [f"Infinite values of `{name}` taken as missing: {n}." for name, n in self._n_infinite.items() if n]
-        return (*ignored, *infinite)
+        read = [note for reader in self._readers.values() for note in reader.notes()]
+        return (*ignored, *infinite, *read)
 
     def _values(self, given: pd.Series, column: Column) -> pd.Series:
         values = canonical(given, column.kind)
@@ -234,7 +256,7 @@ def _describe_column(values: pd.Series, kind: ColumnKind | None) -> Column:
         kind=ColumnKind(kind) if kind else infer_kind(finite),
         dtype=str(values.dtype),
         n_missing=int(finite.isna().sum()),
-        n_unique=int(finite.nunique()),
+        n_unique=0 if kind is ColumnKind.KEY else int(finite.nunique()),  # cells may hold whole images
     )
 
 
@@ -255,6 +277,8 @@ def _notes_of_columns(rows: pd.DataFrame, schema: Schema, kinds: Mapping[str, Co
                     f"`{column.name}`: {lost} of its {column.n_unique} whole numbers, beyond 2^53, are read as their "
                     f"neighbours. If they are names, say so: `kinds: {{{column.name}: categorical}}`."
                 )
+        if column.kind is ColumnKind.TEXT:
+            notes += _notes_of_texts(given)
         if column.name in kinds or not types.is_string_dtype(given):
             continue
         # A single `?` makes words of a whole column of numbers.
@@ -266,6 +290,33 @@ def _notes_of_columns(rows: pd.DataFrame, schema: Schema, kinds: Mapping[str, Co
                 f"{int(words.sum())} are not, such as `{present[words].iloc[0]}`. Leave such cells empty."
             )
     return notes
+
+
+def _notes_of_cells(features: pd.DataFrame, schema: Schema) -> Iterator[str]:
+    """Yields how many images and sequences whose cells are columns hold nothing, or next to nothing."""
+    for block in (block for block in schema.blocks if block.reading is None):
+        is_sequence = block.kind is ColumnKind.SEQUENCE
+        cells = features[list(block.columns)].notna().to_numpy().reshape(len(features), block.shape[0], -1)
+        n_there = cells.any(axis=1).sum(axis=1)  # pixels or steps of each row
+        if n_void := int((n_there == 0).sum()):
+            what = "step" if is_sequence else "pixel"
+            yield f"`{block.name}`: {n_void:,} of {len(features):,} rows hold no {what} at all."
+        if is_sequence and (n_single := int((n_there == 1).sum())):
+            yield f"`{block.name}`: {n_single:,} of {len(features):,} sequences have one step only."
+
+
+def _notes_of_texts(given: pd.Series) -> Iterator[str]:
+    words = canonical(given.dropna(), ColumnKind.TEXT)
+    n_empty = int((words.str.strip() == "").sum())
+    if n_empty:
+        yield f"`{given.name}`: {n_empty:,} of {len(given):,} texts are empty."
+    lost = words.str.contains("\N{REPLACEMENT CHARACTER}", regex=False)
+    if lost.any():
+        row = int(lost.index.to_numpy()[lost.to_numpy().argmax()]) + 1
+        yield (
+            f"`{given.name}`: {int(lost.sum()):,} of {len(given):,} texts, the first in row {row}, hold the sign "
+            "`\N{REPLACEMENT CHARACTER}`, which stands for what could not be read when they were written: look at how."
+        )
 
 
 # --- the target --------------------------------------------------------------------------------------------------
@@ -517,6 +568,10 @@ def _digest(features: pd.DataFrame, y: NDArray[Any], target: Target) -> str:
             digest.update(numbers.astype("<f8").tobytes())
         elif types.is_datetime64_any_dtype(column):
             digest.update(column.to_numpy().astype("<i8").tobytes())
+        elif is_packed_type(getattr(column.dtype, "pyarrow_dtype", None)):
+            digest.update(column.isna().to_numpy().tobytes())
+            for array in column.dropna():
+                digest.update(array)
         else:
             codes, words = pd.factorize(column)
             digest.update(codes.astype("<i8").tobytes())

@@ -1,4 +1,4 @@
-"""What makes a test score too good to be true: the target among the features, test rows among the rows searched on.
+"""What makes a test score too good to be true: the target among the features, rows and images that occur twice.
 
 Nothing is refused for it: a feature may decide the target, and rows may repeat, in a table that is right. A person is
 told, with the proof.
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from automl.values import Dataset, Scalar, Splits
+from automl.values import Block, ColumnKind, Dataset, Scalar, Splits
 
 #: Rows for each value of a column from which a value that always has one class is no accident.
 ROWS_A_VALUE = 5
@@ -26,8 +26,10 @@ MIN_DISTINCT_ROWS = 0.5
 def copies_of_target(dataset: Dataset) -> Iterator[str]:
     """Yields a sentence for each feature that tells a target of every row that has it, with the proof."""
     several = dataset.schema.target.task.is_several
+    packed = [block.name for block in dataset.schema.read_blocks]
     for position, target in enumerate(dataset.schema.target.heads):
-        y, features = pd.Series(dataset.target[:, position] if several else dataset.target), dataset.features
+        y = pd.Series(dataset.target[:, position] if several else dataset.target)
+        features = dataset.features.drop(columns=packed)
         if several and y.isna().any():
             y, features = y.dropna().reset_index(drop=True), features[y.notna().to_numpy()].reset_index(drop=True)
         y = y.astype(np.int64) if target.task.is_classification else y
@@ -67,6 +69,41 @@ def shared_rows(dataset: Dataset, splits: Splits) -> Iterator[str]:
         f"({same:,} of them with the same {told}): {examples}. The test score is of memory, "
         "too; drop repeated rows, or keep them together with `validation.strategy: group`."
     )
+
+
+def repeats(dataset: Dataset) -> Iterator[str]:
+    """Yields a sentence for each block of images or sequences, and each text, that rows have in common; with the proof.
+
+    What is missing is not looked at.
+    """
+    things = {f"`{block.name}`": _cells(dataset, block) for block in dataset.schema.blocks}
+    kinds = {f"`{block.name}`": f"{block.kind.value}s" for block in dataset.schema.blocks}
+    for name in dataset.schema.names(ColumnKind.TEXT):
+        things[f"`{name}`"], kinds[f"`{name}`"] = dataset.features[[name]], "texts"
+    target = dataset.target.reshape(len(dataset.target), -1)
+    for name, cells in things.items():
+        there = cells[cells.notna().any(axis=1)]
+        hashes = pd.Series(pd.util.hash_pandas_object(there, index=False).to_numpy(), index=there.index)
+        again = hashes[hashes.duplicated()]
+        if not len(again):
+            continue
+        first = hashes[~hashes.duplicated()]
+        earlier = pd.Series(first.index, index=first.to_numpy()).reindex(again.to_numpy()).to_numpy()
+        y, y_earlier = target[again.index], target[earlier]
+        differ = int((~((y == y_earlier) | np.isnan(y) | np.isnan(y_earlier))).any(axis=1).sum())
+        goal = dataset.schema.target
+        besides = f", {differ:,} of them with another {'target' if goal.parts else f'`{goal.name}`'}" if differ else ""
+        examples = ", ".join(
+            f"row {row + 1} like row {one + 1}" for row, one in zip(again.index[:3], earlier[:3], strict=True)
+        )
+        yield (
+            f"{name}: {len(again):,} of {len(there):,} {kinds[name]} are equal to one before{besides}: {examples}. "
+            "The option `drop_duplicates` of a stage `cleaning` leaves rows out that are alike in everything."
+        )
+
+
+def _cells(dataset: Dataset, block: Block) -> pd.DataFrame:
+    return dataset.features[[block.name] if block.reading is not None else list(block.columns)]
 
 
 def _decided(column: pd.Series, y: pd.Series, classes: Sequence[Scalar]) -> str | None:

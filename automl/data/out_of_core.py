@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from automl.data import parts, sources
-from automl.data.blocks import BlockLayout
+from automl.data import blocks as layouts
+from automl.data import images, parts, sources
+from automl.data.blocks import ImageFilesLayout, Layout, LongLayout, Places
 from automl.data.checks import check
 from automl.data.dataset import Conforming, describe, has_target, read_target
+from automl.data.sequences import Readings
 from automl.errors import ConfigError
 from automl.values import ColumnKind, Dataset, Scalar, WantedTask
 
@@ -41,6 +44,17 @@ def needed(source: str, params: Mapping[str, Any], base: Path, memory: int) -> b
     return n_bytes is not None and COPIES * n_bytes > memory
 
 
+def needed_for_images(frame: pd.DataFrame, blocks: Sequence[Layout], memory: int) -> bool:
+    """Returns whether the images that a table names would not fit into `memory` bytes once they are read."""
+    shapes = (
+        layout.shape or images.measure(frame[layout.column], layout.root)
+        for layout in blocks
+        if isinstance(layout, ImageFilesLayout) and layout.column in frame
+    )
+    n_cells = sum(math.prod(shape) for shape in shapes)
+    return COPIES * np.dtype(np.float32).itemsize * n_cells * len(frame) > memory
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """A table that was looked through.
@@ -48,6 +62,7 @@ class Survey:
     Attributes:
         dataset: The table, but for its features, of which there are no columns.
         has_target: Whether a row of the source has a target, and so is in the table; (rows of the source,).
+        places: Where the blocks that are read come from.
     """
 
     dataset: Dataset
@@ -55,11 +70,12 @@ class Survey:
     source: str
     params: Mapping[str, Any]
     base: Path
+    places: Places = field(default_factory=dict)
 
     def n_shards(self, memory: int) -> int:
         """Returns how many shards the search part is to be cut into where there are `memory` bytes."""
         size = min(max(memory * SHARD_SHARE, MIN_SHARD_BYTES), MAX_SHARD_BYTES)
-        n_bytes = len(self.dataset.target) * len(self.dataset.schema.used) * parts.VALUE_BYTES
+        n_bytes = len(self.dataset.target) * self.dataset.schema.n_cells * parts.VALUE_BYTES
         return min(max(round(n_bytes / size), 2), MAX_SHARDS)
 
     def frames(self) -> Iterator[pd.DataFrame]:
@@ -69,9 +85,9 @@ class Survey:
             DataError: With everything that is wrong with any part, after the last.
         """
         schema = self.dataset.schema
-        conforming = Conforming(schema)
-        n_before = 0
-        for part in parts.read(self.source, self.params, self.base, schema, _rows(PART_VALUES, len(schema.columns))):
+        conforming = Conforming(schema, self.places)
+        n_before, n_cells = 0, max(len(schema.columns), schema.n_cells)
+        for part in parts.read(self.source, self.params, self.base, schema, _rows(PART_VALUES, n_cells)):
             frame = conforming.take(part)
             if frame is not None:
                 yield frame[self.has_target[n_before : n_before + len(part)]]
@@ -90,7 +106,7 @@ def survey(
     positive: Scalar = None,
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
-    blocks: Sequence[BlockLayout] = (),
+    blocks: Sequence[Layout] = (),
     seed: int = 0,
 ) -> Survey:
     """Returns what there is to know of a table before its rows are stored; arguments as of `sources.read`.
@@ -110,11 +126,18 @@ def survey(
             where="data.out_of_core",
             remedy=f"These can: {known}. Or write `out_of_core: false`.",
         )
+    if any(isinstance(layout, LongLayout) and layout.file is None for layout in blocks):
+        raise ConfigError(
+            "a table with a row a step becomes one row an id, for which it is read whole",
+            where="data.out_of_core",
+            remedy="Write the sequences to a file of their own, named by `file` of the block.",
+        )
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
     targets = [target] if isinstance(target, str) else list(target)
     whole = list(dict.fromkeys([*targets, *split_columns]))
-    look = _Look(whole, _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed))
+    roots = {layout.column: layout.root for layout in blocks if isinstance(layout, ImageFilesLayout)}
+    look = _Look(whole, _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed), roots)
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
         look.take(part)
     sample, steering = look.sample(), look.steering()
@@ -124,11 +147,16 @@ def survey(
         values=steering[[name for name in targets if name in steering]],
         split_columns=split_columns,
         named_columns=kinds,
+        key_columns=layouts.key_columns(blocks),
     )
     goal, y, notes = read_target(steering[targets], task, positive)
     kept = has_target(steering[targets])
     described = sample[has_target(sample[targets])].drop(columns=[*targets, *split_columns])
-    schema, column_notes = describe(described, goal, kinds, blocks)
+    found = layouts.resolve(blocks, described)
+    for place in found.places.values():
+        if isinstance(place, Readings):
+            look.digest.update(place.values.tobytes())
+    schema, column_notes = describe(described, goal, kinds, found)
     extra = steering.loc[kept, list(split_columns)].reset_index(drop=True) if split_columns else None
     dataset = Dataset(
         features=pd.DataFrame(index=range(len(y))),
@@ -144,7 +172,7 @@ def survey(
             *column_notes,
         ),
     )
-    return Survey(dataset, kept, source, params, base)
+    return Survey(dataset, kept, source, params, base, found.places)
 
 
 class _Look:
@@ -153,10 +181,14 @@ class _Look:
     Args:
         names: The columns to keep, as far as they are there.
         n_rows: Rows of the sample.
+        roots: Folders of the images that columns name: the digest is of what is in the files.
     """
 
-    def __init__(self, names: Sequence[str], n_rows: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, names: Sequence[str], n_rows: int, rng: np.random.Generator, roots: Mapping[str, Path] | None = None
+    ) -> None:
         self._names = names
+        self._roots = roots or {}
         self._n_rows = n_rows
         self._rng = rng
         self._n_seen = 0
@@ -172,6 +204,8 @@ class _Look:
             self.digest.update(json.dumps([str(name) for name in part]).encode())
         with suppress(TypeError):  # of lists and the like, which `check` refuses
             self.digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
+        for name in (name for name in self._roots if name in part):
+            self.digest.update(images.content_digest(part[name], self._roots[name]))
         part = part.set_axis(range(self._n_seen, self._n_seen + len(part)))
         self._n_seen += len(part)
         self._kept.append(part[[name for name in self._names if name in part]].copy())

@@ -333,6 +333,12 @@ def _arrow(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Part
         yield from _frames(batches(), n_rows, _lacking(batches(), wide) if wide else set())
 
 
+def _folder(base: Path, schema: Schema | None, n_rows: int, *, path: str) -> Parts:
+    whole = sources.folder(base, path=path)
+    for first in range(0, len(whole), n_rows):
+        yield whole.iloc[first : first + n_rows]
+
+
 def _opened(buffer: Any) -> Any:
     """Returns the reader of an Arrow file or stream, from its beginning."""
     import pyarrow as pa
@@ -350,7 +356,9 @@ def _frames(batches: Iterable[pa.RecordBatch], n_rows: int, lacking: set[str]) -
     import pyarrow as pa
 
     def frame() -> pd.DataFrame:
-        made: pd.DataFrame = pa.Table.from_batches(waiting).to_pandas(split_blocks=True)
+        table = pa.Table.from_batches(waiting)
+        table.validate(full=True)
+        made: pd.DataFrame = table.to_pandas(split_blocks=True)
         return made.astype(dict.fromkeys(lacking, "float64"))
 
     waiting: list[pa.RecordBatch] = []
@@ -400,4 +408,10 @@ def _explained(form: str, place: Path) -> Iterator[None]:
 
 
 #: The sources that are read in parts.
-READERS: Mapping[str, Callable[..., Parts]] = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet, "arrow": _arrow}
+READERS: Mapping[str, Callable[..., Parts]] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "folder": _folder,
+}

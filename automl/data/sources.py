@@ -23,6 +23,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from automl.components import catalogue, register
+from automl.data.images import ENDINGS
 from automl.documents import within
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
 from automl.values import Choice
@@ -43,6 +44,12 @@ _ENDINGS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ".jsonl": ("jsonl", {}),
     ".ndjson": ("jsonl", {}),
 }
+
+#: Columns of a folder of images: the path of each in it, and its class.
+IMAGE, LABEL = "image", "label"
+
+#: Folders that hold parts of a data set: these are no classes.
+_PART_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", None)
 
 _SEPARATORS = {",": ",", ";": ";", "\t": r"\t", "|": "|"}
 
@@ -101,7 +108,8 @@ def infer(path: Path) -> tuple[str, dict[str, str]]:
         if path.name.lower().endswith(ending):
             return source, {"path": typed, **params}
     if path.is_dir():
-        return "parquet", {"path": typed}
+        tables = any(file.suffix in (".parquet", ".pq") for file in path.rglob("*"))
+        return "parquet" if tables or not image_files(path) else "folder", {"path": typed}
     raise DataError(
         f"the ending `{path.suffix}` does not tell how to read it" if path.suffix else "its name has no ending",
         where=str(path),
@@ -179,10 +187,44 @@ def parquet(base: Path, *, path: str) -> pd.DataFrame:
     try:
         if place.is_file():  # Arrow cannot read repeated names, and says so less clearly
             refuse_repeated_names(pq.read_schema(place).names, str(place))
-        frame: pd.DataFrame = pq.read_table(place).to_pandas()
+        table = pq.read_table(place)
+        table.validate(full=True)  # or what is no UTF-8 is met wherever a text is looked at
+        frame: pd.DataFrame = table.to_pandas()
         return frame
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise not_a("parquet", place, error) from error
+
+
+@register("source")
+def folder(base: Path, *, path: str) -> pd.DataFrame:
+    """Returns the images of a folder with one sub-folder a class, as `image` (path within it) and `label`.
+
+    As in torchvision's `ImageFolder`, how deep a file lies in the folder of its class does not matter. Images that lie
+    in no folder of a class have no label: these can be predicted.
+
+    Args:
+        base: Folder that a relative path starts from.
+        path: The folder.
+    """
+    place = existing(base, path, deep=False)
+    files = image_files(place)
+    if not files:
+        raise DataError("the folder holds no images", where=str(place), remedy=f"Known: {', '.join(ENDINGS)}.")
+    labels = [file.parts[0] if len(file.parts) > 1 else None for file in files]
+    if {*labels} <= {*_PART_NAMES} and any(labels):
+        names = ", ".join(f"`{name}`" for name in sorted({*filter(None, labels)}))
+        raise DataError(
+            f"its folders {names} are parts of the images, not classes of them",
+            where=str(place),
+            remedy=f"Name the part to learn from: {place / next(filter(None, labels))}",
+        )
+    return pd.DataFrame({IMAGE: [file.as_posix() for file in files], LABEL: pd.Series(labels, dtype="str")})
+
+
+def image_files(place: Path) -> list[Path]:
+    """Returns the images below a folder, by their paths within it, sorted; hidden ones are left out."""
+    found = (file.relative_to(place) for file in place.rglob("*") if file.suffix.lower() in ENDINGS)
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.parts))
 
 
 @register("source")
@@ -198,6 +240,7 @@ def arrow(base: Path, *, path: str) -> pd.DataFrame:
             except pa.ArrowInvalid:
                 buffer.seek(0)
                 table = pa.ipc.open_stream(buffer).read_all()
+            table.validate(full=True)
             frame: pd.DataFrame = table.to_pandas()
             return frame
     except pa.ArrowInvalid as error:
@@ -316,13 +359,17 @@ def check_params(source: str, params: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def existing(base: Path, path: str) -> Path:
+def existing(base: Path, path: str, *, deep: bool = True) -> Path:
     """Returns the path from `base`; raises DataError where there is nothing, with the nearest names there.
+
+    Args:
+        base, path: As of `within`.
+        deep: As of `within`.
 
     Raises:
         ConfigError: A relative path leads out of the folder, or a link in a folder that it names does.
     """
-    place = within(base, path, "data.params.path")
+    place = within(base, path, "data.params.path", deep=deep)
     if place.exists():
         return place
     if not place.parent.is_dir():
@@ -347,7 +394,8 @@ def existing_file(base: Path, path: str) -> Path:
 def not_a(form: str, file: Path, error: Exception) -> DataError:
     """Returns what is told of a file that is not of its form."""
     first = str(error).partition("\n")[0].rstrip(".")
-    return DataError(f"cannot be read as {form}: {first}", where=str(file), remedy="Check that the file is whole.")
+    remedy = "Write its texts as UTF-8." if "UTF8" in first else "Check that the file is whole."
+    return DataError(f"cannot be read as {form}: {first}", where=str(file), remedy=remedy)
 
 
 def refuse_repeated_names(names: list[Any], where: str) -> None:

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from automl.array_column import is_packed_type
 from automl.errors import StorageError
 from automl.values import Dataset, Fold, Schema, Splits
 
@@ -67,7 +68,13 @@ class StoredPart:
 
         with _explained(self.files[number].parent), pa.memory_map(str(self.files[number])) as buffer:
             # A block for each column is what lets pandas point into the file; joined blocks would be a copy.
-            frame: pd.DataFrame = pa.ipc.open_file(buffer).read_all().to_pandas(split_blocks=True)
+            frame: pd.DataFrame = (
+                pa.ipc.open_file(buffer)
+                .read_all()
+                .to_pandas(
+                    split_blocks=True, types_mapper=lambda kind: pd.ArrowDtype(kind) if is_packed_type(kind) else None
+                )
+            )
             narrow = frame.columns[frame.dtypes == np.float32]
             return frame.astype(dict.fromkeys(narrow, np.float64)) if len(narrow) else frame
 

@@ -53,6 +53,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 
+from automl.array_column import unpack
 from automl.components import STAGES, Component, catalogue
 from automl.errors import ConfigError, DataError, Problem, did_you_mean
 from automl.preprocessing import (  # noqa: F401  register
@@ -491,7 +492,9 @@ class Preprocessing:
             return blocks, target, ["the training rows have one class only and are left as they are"]
         if hasattr(estimator, "fit_resample"):
             before = target
-            whole = (NUMERIC, *(block.name for block in self.schema.blocks), CATEGORICAL)
+            # Rows of other words are not equal; that is all that codes of words can tell.
+            words = [name for name in blocks if name.startswith(TOKENS)] if step.stage == "cleaning" else []
+            whole = (NUMERIC, *(block.name for block in self.schema.blocks), *words, CATEGORICAL)
             seen = (NUMERIC,) if step.stage == "imputation" else whole
             self._resamplers.append(_Resampler(len(self._fitted), clone(estimator), seen))
             blocks, target = _resample(estimator, blocks, target, seen, self._learned(target))
@@ -682,7 +685,9 @@ def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | No
         blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
     if categories:
         blocks[CATEGORICAL] = np.column_stack(categories)
-    for block in schema.blocks:
+    for block in schema.read_blocks:
+        blocks[block.name] = unpack(features[block.name], block, rows)
+    for block in (block for block in schema.blocks if block.reading is None):
         cells = [features[name].to_numpy(np.float64) for name in block.columns]
         blocks[block.name] = _matrix(cells, [], rows, len(features), np.float32).reshape(-1, *block.shape)
     return blocks

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from automl import plugins, testing
 from automl.components import CATALOGUES, STAGES, Component
@@ -108,6 +109,13 @@ def _jsonl(table: pd.DataFrame, base: Path) -> dict[str, Scalar]:
     return {"path": "table.jsonl"}
 
 
+def _folder(table: pd.DataFrame, base: Path) -> dict[str, Scalar]:
+    for row, label in enumerate(table["target"]):
+        (base / "images" / label).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(base / "images" / label / f"{row}.png")
+    return {"path": "images"}
+
+
 def _sql(table: pd.DataFrame, base: Path) -> dict[str, Scalar]:
     with sqlite3.connect(base / "table.db") as connection:
         table.to_sql("boring", connection, index=False)
@@ -120,6 +128,7 @@ GIVEN: dict[str, Callable[[pd.DataFrame, Path], dict[str, Scalar]]] = {
     "parquet": _parquet,
     "arrow": _arrow,
     "jsonl": _jsonl,
+    "folder": _folder,
     "sql": _sql,
     "sklearn": lambda table, base: {"name": "iris"},
 }

@@ -6,16 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.data.blocks import BlockLayout, kinds, resolve
+from automl.data import blocks
+from automl.data.blocks import BlockLayout, kinds
 from automl.data.dataset import conform, make_dataset
 from automl.errors import DataError
-from automl.values import ColumnKind, Schema
+from automl.values import Block, ColumnKind, Schema
 
 PIXELS = [f"p{i}" for i in (0, 1, 10, 11, 2, 3)]
 
 
 def image(**changes: object) -> BlockLayout:
     return BlockLayout(**{"kind": "image", "columns": "p*", "shape": [1, 2, 3], **changes})  # type: ignore[arg-type]
+
+
+def resolve(layouts: list[BlockLayout], names: list[str]) -> tuple[Block, ...]:
+    return blocks.resolve(layouts, pd.DataFrame(columns=names)).blocks
 
 
 def test_columns_of_a_pattern_are_taken_by_the_numbers_in_their_names() -> None:
@@ -32,9 +37,9 @@ def test_named_columns_are_taken_as_they_are_named() -> None:
 def test_several_blocks_of_a_kind_are_several_views() -> None:
     names = [f"{side}{i}" for side in "lr" for i in range(4)]
     layouts = [BlockLayout("image", f"{side}*", [1, 2, 2]) for side in "lr"]
-    blocks = resolve([*layouts, BlockLayout("sequence", ["a", "b"], [1, 2], name="pulse")], [*names, "a", "b"])
-    assert [block.name for block in blocks] == ["image", "image_2", "pulse"]
-    assert kinds(blocks) == dict.fromkeys(names, ColumnKind.IMAGE) | dict.fromkeys("ab", ColumnKind.SEQUENCE)
+    found = resolve([*layouts, BlockLayout("sequence", ["a", "b"], [1, 2], name="pulse")], [*names, "a", "b"])
+    assert [block.name for block in found] == ["image", "image_2", "pulse"]
+    assert kinds(found) == dict.fromkeys(names, ColumnKind.IMAGE) | dict.fromkeys("ab", ColumnKind.SEQUENCE)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +96,24 @@ def test_a_cell_that_is_no_number_is_told_and_an_infinite_one_is_missing() -> No
 def test_the_target_is_no_cell() -> None:
     with pytest.raises(DataError, match="there is no feature column `y`"):
         make_dataset(table(), target="y", name="t", source="s", blocks=[image(columns=[*PIXELS[:5], "y"])])
+
+
+def test_rows_with_next_to_nothing_in_a_block_are_told() -> None:
+    given = table().astype({"p0": float, "p1": float})
+    given.loc[[3, 4], PIXELS] = np.nan
+    given.loc[5, PIXELS[1:]] = np.nan
+    images = make_dataset(given, target="y", name="t", source="s", blocks=[image()]).notes
+    assert [note for note in images if "`image`" in note] == ["`image`: 2 of 40 rows hold no pixel at all."]
+    pulse = image(kind="sequence", shape=[1, 6])
+    steps = make_dataset(given, target="y", name="t", source="s", blocks=[pulse]).notes
+    assert [note for note in steps if "`sequence`" in note] == [
+        "`sequence`: 2 of 40 rows hold no step at all.",
+        "`sequence`: 1 of 40 sequences have one step only.",
+    ]
+
+
+def test_texts_with_lost_signs_are_told() -> None:
+    given = table().assign(remark=[f"a caf\u00e9 in row {row}" for row in range(40)])
+    given.loc[[2, 9], "remark"] = "a caf\N{REPLACEMENT CHARACTER} in a row"
+    notes = make_dataset(given, target="y", name="t", source="s", blocks=[image()]).notes
+    assert any(note.startswith("`remark`: 2 of 40 texts, the first in row 3, hold the sign") for note in notes)

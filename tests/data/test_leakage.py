@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
-from automl.data.leakage import copies_of_target, shared_rows
+from automl.data.leakage import copies_of_target, repeats, shared_rows
 from automl.data.splits import split
 from automl.values import Dataset
 
@@ -86,3 +87,19 @@ def test_rows_that_repeat_by_nature_are_not_told() -> None:
     made = dataset(CLASSES, number=np.arange(N) % 2, word=["a", "b", "c", "d"] * 15)
     made.features["noise"] = 0.0
     assert not list(shared_rows(made, split(made)))
+
+
+def test_images_and_texts_that_occur_twice_are_told() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(N, 4)), columns=["p0", "p1", "p2", "p3"])
+    frame = frame.assign(note=[f"a remark of {row} words" for row in range(N)], y=["no", "yes"] * (N // 2))
+    layout = [BlockLayout("image", "p*", [1, 2, 2])]
+    assert list(repeats(make_dataset(frame, target="y", name="t", source="t", blocks=layout))) == []
+    frame.loc[[10, 21], ["p0", "p1", "p2", "p3"]] = frame.loc[4, ["p0", "p1", "p2", "p3"]].to_numpy(float)
+    frame.loc[[30, 31], ["p0", "p1", "p2", "p3"]] = np.nan  # which is no image
+    frame.loc[7, "note"] = frame.loc[5, "note"]
+    images, texts = repeats(make_dataset(frame, target="y", name="t", source="t", blocks=layout))
+    assert images.startswith(
+        "`image`: 2 of 58 images are equal to one before, 1 of them with another `y`: row 11 like row 5, row 22 like"
+    )
+    assert texts.startswith("`note`: 1 of 60 texts are equal to one before: row 8 like row 6.")

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from automl.components import catalogue
+from automl.data import parts
 from automl.data.sources import describe, infer, read
 from automl.errors import AutomlError, ConfigError, DataError
 
@@ -324,3 +328,45 @@ def test_descriptions_hold_no_secret(source, params, told):
 def test_every_source_has_a_summary():
     assert {source.name for source in catalogue("source")} >= {"csv", "parquet", "arrow", "jsonl", "sklearn", "sql"}
     assert all(source.summary.startswith("Returns") for source in catalogue("source"))
+
+
+def images(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")  # only the name counts until it is read
+
+
+def test_a_folder_of_images_has_a_class_a_folder(tmp_path):
+    images(
+        tmp_path / "pets", "dog/2.PNG", "cat/deep/down/1.jpg", "dog/1.png", "loose.png", ".hidden/3.png", "dog/a.txt"
+    )
+    frame = read("folder", {"path": "pets"}, tmp_path)
+    assert frame["image"].tolist() == ["cat/deep/down/1.jpg", "dog/1.png", "dog/2.PNG", "loose.png"]
+    assert frame["label"].fillna("none").tolist() == ["cat", "dog", "dog", "none"]
+    assert infer(tmp_path / "pets")[0] == "folder"
+    (part,) = parts.read("folder", {"path": "pets"}, tmp_path, None, 100)
+    assert part.equals(frame)
+    assert [len(part) for part in parts.read("folder", {"path": "pets"}, tmp_path, None, 3)] == [3, 1]
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    images(tmp_path / "set", "train/cat/1.png", "test/cat/2.png")
+    with pytest.raises(DataError, match="its folders `test`, `train` are parts of the images, not classes of them"):
+        read("folder", {"path": "set"}, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="the folder holds no images"):
+        read("folder", {"path": "empty"}, tmp_path)
+
+
+@pytest.mark.parametrize("source", ["parquet", "arrow"])
+def test_texts_that_are_no_utf8_are_told_before_they_are_met(tmp_path, source):
+    offsets = pa.array([0, 5, 7], pa.int32()).buffers()[1]
+    table = pa.table({"text": pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"caf\xe9!ok"))})
+    if source == "parquet":
+        pq.write_table(table, tmp_path / "t")
+    else:
+        feather.write_feather(table, tmp_path / "t", compression="uncompressed")
+    with pytest.raises(DataError, match=r"Invalid UTF8 sequence .*Write its texts as UTF-8\."):
+        read(source, {"path": "t"}, tmp_path)
+    with pytest.raises(DataError, match="Invalid UTF8"):
+        list(parts.read(source, {"path": "t"}, tmp_path, None, 100))

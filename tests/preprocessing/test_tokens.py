@@ -15,7 +15,7 @@ from automl.errors import ConfigError
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.preprocessing.tokens import MAX_TOKENS, N_CODES, HashedTokens
-from automl.values import BlockSpec, Choice, Dataset, Fold, Step
+from automl.values import BlockSpec, Choice, ColumnKind, Dataset, Fold, Step
 
 
 def codes(*texts: str, like: list[str] | None = None) -> list[list[int]]:
@@ -99,3 +99,13 @@ def test_rows_without_words_are_refused_beside_networks_that_read(name: str) -> 
     rows = Preprocessing([Step("resampling", Choice("random_over"))], data.schema, seed=0, tokens=True)
     found, y = rows.fit_resample(data.features, data.target * (np.arange(60) % 3 == 1))
     assert len(found["tokens"]) == len(y) > 60
+
+
+def test_rows_of_other_words_are_no_duplicates() -> None:
+    texts = [f"{one} and {two}" for one in ("good", "bad", "dull") for two in ("long", "short", "loud")]
+    frame = pd.DataFrame({"text": [*texts, *texts[:2]] * 2, "size": 1.0, "y": [0] * 11 + [1] * 11})
+    frame["size"] = frame["y"] + 2.0  # alike in all rows of a class
+    data = make_dataset(frame, target="y", name="t", source="t", kinds={"text": ColumnKind.TEXT})
+    walk = Preprocessing([Step("cleaning", Choice("drop_duplicates"))], data.schema, seed=0, tokens=True)
+    blocks, y = walk.fit_resample(data.features, data.target)
+    assert len(y) == len(blocks["tokens"]) == 18
