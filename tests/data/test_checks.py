@@ -72,7 +72,7 @@ def test_no_features():
     text = lines(table().rename(columns={"age": "person"}), split_columns=["person"])
     assert text == [
         "no column is left to predict from. "
-        "The table needs at least one column beside the target and those that steer the split."
+        "The table needs at least one column beside what is predicted and what steers the split."
     ]
 
 
