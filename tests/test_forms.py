@@ -326,6 +326,7 @@ def test_where_files_are_at_prediction_is_checked(base: Path, tmp_path: Path) ->
     assert prediction._places(prepared.schema, base / "table.csv", {}, {})["image"] == base
 
 
+@pytest.mark.slow
 def test_a_folder_is_checked_from_the_command_line(base: Path, place: Any) -> None:
     for number, photo in enumerate(sorted((base / "photos").iterdir())):
         (place.path / "pets" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)

@@ -116,7 +116,7 @@ class Resolved:
 
 
 def resolve(layouts: Sequence[Layout], rows: pd.DataFrame) -> Resolved:
-    """Returns the blocks of a table.
+    """Returns the blocks of a table, and where those that are read come from.
 
     Args:
         layouts: What the study says.
@@ -129,7 +129,7 @@ def resolve(layouts: Sequence[Layout], rows: pd.DataFrame) -> Resolved:
     places: dict[str, Place] = {}
     notes: list[str] = []
     problems: list[Problem] = []
-    taken: dict[str, str] = {}  # column -> the block whose cell it is
+    taken: dict[str, str] = {}  # column -> the block that it belongs to
     for number, layout in enumerate(layouts):
         where = f"blocks.{number}"
         name = layout.name or _free_name(layout.kind, [block.name for block in blocks])
@@ -300,9 +300,6 @@ def _read_block(
     n_steps = layout.length or sequences.measure(found, rows[key])
     if layout.length is None:
         notes.append(f"`{key}`: sequences are read in {n_steps} steps; `length` says otherwise.")
-    n_others = len(found.places) - len(found.lengths(rows[key]))
-    if n_others and layout.file is not None:
-        notes.append(f"`{key}`: {n_others:,} ids of {layout.file.name} occur in no row, and are left out.")
     return Block(name, ColumnKind.SEQUENCE, (), (len(how.values), n_steps), how), found, notes
 
 

@@ -130,7 +130,7 @@ def survey(
         raise ConfigError(
             "a table with a row a step becomes one row an id, for which it is read whole",
             where="data.out_of_core",
-            remedy="Write the sequences to a file of their own, named by `file` of the block.",
+            remedy="Write the sequences to a file of their own, named by `file` of the block, or `out_of_core: false`.",
         )
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
