@@ -14,7 +14,7 @@ from automl.components import CATALOGUES
 from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
 from automl.search_space import SearchSpace, auto, bundled, load
-from automl.testing import boring_table
+from automl.testing import boring_table, boring_targets
 from automl.training.fit import fit
 from automl.trial import prepare
 from automl.values import Block, Column, ColumnKind, Dataset, Fold, Schema, Target, Task, TrainerSettings
@@ -46,7 +46,7 @@ def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
         if kind in wanted:
             table[[f"{kind}{i}" for i in range(36)]] = np.random.default_rng(0).normal(size=(240, 36))
             blocks.append(BlockLayout(kind, f"{kind}*", shape))  # type: ignore[arg-type]
-    dataset = make_dataset(table, target="target", task=task, name="x", source="y", blocks=blocks)
+    dataset = make_dataset(table, **boring_targets(task), name="x", source="y", blocks=blocks)
     space, _ = written.for_data(dataset.schema)
     return space, dataset
 
