@@ -99,7 +99,7 @@ def test_each_option_is_trained(path: Path, place: str, name: str) -> None:
     assert dict(configuration.choices())[place].name == name
     rows = np.random.default_rng(0).permutation(240)
     data, _ = prepare(configuration, dataset.schema, dataset.features, dataset.target, Fold(rows[:180], rows[180:]), 0)
-    metric = metrics.default_metric(task)
+    metric = metrics.default_metric(dataset.schema.target)
     settings = TrainerSettings(max_epochs=2, accelerator="cpu")
     fitted = fit(configuration, data, metric, settings, seed=0, report=lambda epoch: False)
     assert np.isfinite(fitted.value)
