@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,18 +27,26 @@ NUMERIC = "numeric"
 TOKEN_SIZE = 64
 
 
-def build(choice: Choice, inputs: InputSpec, n_outputs: int) -> nn.Module:
-    """Returns the chosen network for a table, with fresh weights.
+def build(choice: Choice, inputs: InputSpec, n_outputs: int, domain: Choice = Choice("none")) -> nn.Module:  # noqa: B008
+    """Returns the chosen network for a table, with fresh weights, and with what is made of domains where it has any.
 
     It maps a dictionary of blocks to (batch, n_outputs), or (batch, members, n_outputs).
     """
-    return make(catalogue("network")[choice.name], inputs, n_outputs, choice.params)
+    network = partial(make, catalogue("network")[choice.name], params=choice.params)
+    if any(block.kind == "domain" for block in inputs.blocks.values()):
+        built: nn.Module = catalogue("domain").build(domain, network, inputs, n_outputs)
+        return built
+    return network(inputs, n_outputs)
 
 
 def make(
     component: Component, inputs: InputSpec, n_outputs: int, params: Mapping[str, Scalar] | None = None
 ) -> nn.Module:
     """Returns what `build` does, of a network that need not be registered."""
+    baseline = next((name for name, block in inputs.blocks.items() if block.kind == "baseline"), None)
+    if baseline is not None:
+        rest = InputSpec({name: block for name, block in inputs.blocks.items() if name != baseline})
+        return Relative(make(component, rest, n_outputs, params), baseline)
     strange = {name: b for name, b in inputs.blocks.items() if b.kind in STRUCTURED and b.kind not in component.traits}
     if not strange:
         network: nn.Module = component.factory(inputs, n_outputs, **(params or {}))
@@ -110,3 +119,35 @@ class Flattened(nn.Module):
             columns = self.flattening(inputs)
         network: Any = self.network
         network.pretrain(columns, **told)
+
+
+class Relative(nn.Module):
+    """A network whose outputs are told relative to a level and a scale of each row: level + scale x output.
+
+    A baseline's level and scale are in the unit that the loss is of, so that it weighs rows as if there were none
+    (reversible instance normalisation, Kim et al. 2022, ICLR).
+
+    Args:
+        network: Sees all blocks but the baseline.
+        baseline: Name of that block; (batch, 2).
+    """
+
+    def __init__(self, network: nn.Module, baseline: str) -> None:
+        super().__init__()
+        self.network = network
+        self._baseline = baseline
+        if hasattr(network, "pretrain"):
+            self.pretrain = self._pretrain
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Returns what the network does, (batch, n_outputs) or (batch, members, n_outputs)."""
+        outputs: Tensor = self.network(self._rest(inputs))
+        level, scale = (column.view(-1, *[1] * (outputs.ndim - 1)) for column in inputs[self._baseline].unbind(1))
+        return torch.addcmul(level, scale, outputs)
+
+    def _rest(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: block for name, block in inputs.items() if name != self._baseline}
+
+    def _pretrain(self, inputs: dict[str, Tensor], **told: Any) -> None:
+        network: Any = self.network
+        network.pretrain(self._rest(inputs), **told)

@@ -95,7 +95,7 @@ def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0)
     draws = _Draws(generator, alpha)
     widths = {name: block.shape[0] for name, block in inputs.blocks.items() if block.kind in COLUMNS}
     n_columns = sum(widths.values())
-    others = {name: block for name, block in inputs.blocks.items() if name not in widths}
+    others = {name: b for name, b in inputs.blocks.items() if name not in widths and b.kind in (*FLOATS, "tokens")}
 
     def augment(blocks: dict[str, Tensor], y: Tensor) -> Augmented:
         asked = 1 - draws.share()
@@ -108,7 +108,7 @@ def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0)
             name: torch.where(cells.to(y.device), blocks[name][rows], blocks[name])
             for name, cells in (chosen | parts).items()
         }
-        return Augmented(mixed, y, y[rows], 1 - sum(swapped) / len(swapped))
+        return Augmented({**blocks, **mixed}, y, y[rows], 1 - sum(swapped) / len(swapped))
 
     return augment
 

@@ -261,18 +261,19 @@ def predict(
             "the study, or beside the table. May be repeated."
         ),
     ] = None,
+    edges: Annotated[Path | None, typer.Option(help="A table of the edges between these rows.")] = None,
     tracking_uri: TrackingUri = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Predict on a table: one row per row, in the same order."""
+    """Predict on a table: one row per row, in the same order; of a history, what is ahead of it."""
     from automl import model_source, plugins, prediction, report
 
     plugins.load(plugin)
     read_as, usual = _as_in_study(model)
     given = _places(files or [])
     with model_source.open_model(model, _tracking_uri(tracking_uri)) as folder:
-        predicted = prediction.predict_file(folder, data, output, read_as, files=given, usual_files=usual)
+        predicted = prediction.predict_file(folder, data, output, read_as, files=given, usual_files=usual, edges=edges)
     if as_json:
         rows, notes = predicted.n_rows, list(predicted.notes)
         report.print_json({"schema_version": 1, "model": model, "rows": rows, "output": str(output), "notes": notes})

@@ -8,10 +8,10 @@ from pathlib import Path
 from automl.isolation import Caller
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.values import EpochReport, FinalTask, Members, Scored, ShippedModel, Target, Task, TrialTask
+from automl.values import EpochReport, FinalTask, Members, Schema, Scored, ShippedModel, Task, TrialTask
 
 #: What a search has to beat, weakest first. A test holds the names against those of `reference_model`.
-REFERENCES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
+REFERENCES = ("dummy", "seasonal_naive", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
 
 #: Those that know single targets only, and no quantiles; and those that grow trees for as long as it helps.
 SINGLE, PATIENT = ("forest",), ("shallow_boosting", "slow_boosting")
@@ -20,11 +20,13 @@ SINGLE, PATIENT = ("forest",), ("shallow_boosting", "slow_boosting")
 MAX_PATIENT = 3
 
 
-def references(target: Target) -> tuple[str, ...]:
+def references(schema: Schema) -> tuple[str, ...]:
     """Returns the names of the reference models that are for what is predicted."""
+    target = schema.target
     n_models = sum(max(len(head.quantiles), 1) for head in target.heads)
     left_out = {*(SINGLE if target.task not in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION) else ())}
     left_out |= {*(PATIENT if n_models > MAX_PATIENT else ())}
+    left_out |= {*(() if schema.forecast else ("seasonal_naive",))}
     return tuple(name for name in REFERENCES if name not in left_out)
 
 

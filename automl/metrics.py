@@ -324,6 +324,12 @@ def _coverage_error(quantiles: NDArray[np.float64], y_true: NDArray[Any], y_pred
     return float(np.abs((y_true[:, None] <= y_pred).mean(axis=0) - quantiles).mean())
 
 
+def _smape(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+    """Returns the mean of 2 |error| / (|value| + |prediction|), as of the M4 competition; 0 where both are 0."""
+    size = np.abs(y_true) + np.abs(y_pred)
+    return float(np.mean(2 * np.abs(y_true - y_pred) / np.where(size > 0, size, 1.0)))
+
+
 def _gain(name: str, tasks: frozenset[Task], needs: str, function: Function, low: float = 0.0) -> Metric:
     """Returns a metric of which more is better, up to 1."""
     return Metric(name, Direction.MAXIMIZE, tasks, needs, low, 1.0, function)
@@ -356,6 +362,7 @@ METRICS: dict[str, Metric] = {
         _cost("mae", _REGRESSION, "values", partial(_sklearn, "mean_absolute_error")),
         _cost("median_absolute_error", _REGRESSION, "values", partial(_sklearn, "median_absolute_error")),
         _cost("mape", _REGRESSION, "values", partial(_sklearn, "mean_absolute_percentage_error")),
+        _cost("smape", _REGRESSION, "values", _smape, high=2.0),
         _gain("r2", _REGRESSION, "values", partial(_sklearn, "r2_score"), low=-_INFINITY),
         _cost("pinball", _QUANTILE, "values", partial(_pinball, np.array(USUAL_QUANTILES))),
         _cost("coverage_error", _QUANTILE, "values", partial(_coverage_error, np.array(USUAL_QUANTILES)), high=1.0),

@@ -36,6 +36,7 @@ REGISTERING = (
     "automl.averaging",
     "automl.balancing",
     "automl.draws",
+    "automl.domains",
 )
 ENTRY_POINTS = "automl.plugins"
 VARIABLE = "AUTOML_PLUGINS"

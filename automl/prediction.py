@@ -43,8 +43,9 @@ def predict_file(
     *,
     files: Mapping[str, Path] | None = None,
     usual_files: Mapping[str, Path] | None = None,
+    edges: Path | None = None,
 ) -> Predicted:
-    """Predicts on a table and writes one row per row of it to `output`, in its order.
+    """Predicts on a table and writes one row per row of it to `output`, in its order; of a history, what is ahead.
 
     The table is read, predicted and written in parts, so that memory does not grow with its rows. Of a folder of images
     and of a table with a row a step, whose rows are not a person's, each prediction stands beside its file or id.
@@ -56,6 +57,7 @@ def predict_file(
         read_as: `source` and `params` of the study's own table: another one of that form is read alike.
         files: Where the model's blocks are read from, by their names: a folder of images, a file of sequences.
         usual_files: The same as it was in the study; else images are looked for in the folder of the table.
+        edges: A table of the edges between these rows, for a model that learned of neighbours.
 
     Raises:
         ConfigError: The ending of `output` is none that can be written, or `files` names what is no block.
@@ -76,6 +78,15 @@ def predict_file(
         params = {**read_as["params"], **params}
     schema = predictor.schema
     places = _places(schema, data, files or {}, usual_files or {})
+    if edges is not None and schema.neighbours is None:
+        raise ConfigError("the model has learned of no neighbours", where="--edges", remedy="Leave it out.")
+    if schema.forecast is not None or schema.neighbours is not None:
+        # Neither a series nor a graph can be cut into parts.
+        between = None if edges is None else sources.read(*sources.infer(edges), Path.cwd())
+        predicted = predictor.predict(sources.read(source, params, Path.cwd()), places, edges=between)
+        with _new(output) as write:
+            write(predicted)
+        return Predicted(len(predicted), ())
     how = next((b.reading for b in schema.blocks if isinstance(b.reading, LongTable) and b.reading.folded), None)
     named = [sources.IMAGE] if source == "folder" else []
     n_rows = 0
@@ -134,7 +145,7 @@ def prove(folder: Path) -> dict[str, Any]:
     """
     digest = model_folder.verify(folder)
     predictor = Predictor.load(folder)
-    predictor.predict(pd.DataFrame([blocks.example(predictor.schema)]))
+    predictor.predict(pd.DataFrame(blocks.example(predictor.schema)))
     files = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["files"]
     return {"digest": digest, "files": len(files), "members": len(predictor.members)}
 

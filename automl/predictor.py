@@ -20,6 +20,7 @@ import pandas as pd
 from automl import manifest, metrics, model_folder, plugins
 from automl.architecture import build
 from automl.calibration import Calibration
+from automl.data import forecasting, neighbours
 from automl.data.blocks import Places
 from automl.data.dataset import conform
 from automl.errors import RefusedError
@@ -48,6 +49,7 @@ class Member:
     Attributes:
         weight: Its share in the average.
         choice: The network's name and hyperparameters, from which it is built again.
+        domain: What it makes of domains, likewise.
     """
 
     preprocessing: Preprocessing
@@ -55,6 +57,7 @@ class Member:
     choice: Choice
     target: TargetSpec
     weight: float = 1.0
+    domain: Choice = Choice("none")  # noqa: RUF009  frozen
 
     def predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Returns what `Predictor.predictions` does, of a canonical frame."""
@@ -119,16 +122,26 @@ class Predictor:
         """
         return self._predictions(conform(frame, self.schema, places)[0])
 
-    def predict(self, frame: pd.DataFrame, places: Places | None = None) -> pd.DataFrame:
+    def predict(
+        self, frame: pd.DataFrame, places: Places | None = None, *, edges: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """Returns one row per row of `frame`, in its order, with the columns that `Target.columns` names.
+
+        Where it forecasts, `frame` is a history, and there is a row for each moment ahead of each series, which say so.
 
         Args:
             frame: A table like the study's, or a canonical frame.
             places: As of `conform`.
+            edges: Where what neighbours are like was learned from, the edges between these rows; None: there are none.
 
         Raises:
             DataError: Columns are missing or hold what they may not hold.
         """
+        if self.schema.neighbours is not None:
+            frame = neighbours.with_edges(frame, edges, self.schema.neighbours)
+        if self.schema.forecast is not None:
+            ahead, features = forecasting.future(frame, self.schema)
+            return pd.concat([ahead, self.predict_conformed(conform(features, self.schema)[0])], axis=1)
         return self.predict_conformed(conform(frame, self.schema, places)[0])
 
     def predict_conformed(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -208,10 +221,12 @@ class Predictor:
                 continue
             choice = Choice(document["network"]["name"], document["network"]["params"])
             target = TargetSpec.from_json(document["target"])
-            network = build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs)
+            domain = Choice(**document["domain"]) if "domain" in document else Choice("none")
+            network = build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs, domain)
             prefix = f"{number}."
             network.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-            members.append(Member(Preprocessing.load(path, schema), network.eval(), choice, target, document["weight"]))
+            preprocessing = Preprocessing.load(path, schema)
+            members.append(Member(preprocessing, network.eval(), choice, target, document["weight"], domain))
         stored = architecture.get("calibration", [])
         calibrations = [Calibration.from_json(one) for one in (stored if isinstance(stored, list) else [stored])]
         return cls(schema, members, calibrations, architecture.get("decision", ()))
@@ -273,6 +288,7 @@ def _describe(member: Member | ReferenceMember) -> dict[str, Any]:
     return {
         "weight": member.weight,
         "network": {"name": member.choice.name, "params": dict(member.choice.params)},
+        **({"domain": asdict(member.domain)} if member.domain != Choice("none") else {}),
         "inputs": member.preprocessing.inputs.to_json(),
         "target": asdict(member.target),
     }

@@ -7,22 +7,25 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl import architecture, memory, metrics, plugins, portfolio, search_space
 from automl.components import CATALOGUES, Component
-from automl.data import blocks, leakage, out_of_core, parts, sources, storage
-from automl.data.blocks import ImageFilesLayout, Layout
+from automl.data import blocks, forecasting, leakage, neighbours, out_of_core, parts, sources, storage
+from automl.data.blocks import ForecastLayout, ImageFilesLayout, Layout, NeighboursLayout
 from automl.data.dataset import make_dataset
 from automl.data.out_of_core import Survey
 from automl.data.splits import split
 from automl.documents import differences
-from automl.errors import AutomlError, ConfigError, DataError, Problem
+from automl.errors import AutomlError, ConfigError, DataError, Problem, did_you_mean
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.search_space import Option, SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
-from automl.values import Dataset, Schema, Splits, Task
+from automl.values import ColumnKind, Dataset, Schema, Splits, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Share of a study's time that its first trials may take, about: preparation comes before, and the end is kept free.
 FIRST_SHARE = 0.3
@@ -149,6 +152,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     )
     problems += _check_tasks(space, schema, where)
     problems += _check_blocks(space, schema, where)
+    problems += _check_domains(space, schema, where)
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
@@ -257,6 +261,15 @@ def _known(options: Sequence[Option], place: str) -> list[Component]:
     return [CATALOGUES[place][option.name] for option in options if option.name in CATALOGUES[place]]
 
 
+def _check_domains(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:
+    """Returns what is searched of domains although the table has none."""
+    wanted = [option.name for option in space.domain or () if option.name != "none"]
+    if not wanted or schema.names(ColumnKind.DOMAIN):
+        return []
+    remedy = "Name the column of domains under `data.domain`, or leave it out."
+    return [Problem(f"the domain `{wanted[0]}` needs domains", f"{where}: domain", remedy)]
+
+
 def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Survey:
     data, column = spec.data, spec.validation.column
     described: dict[str, Any] = {
@@ -266,21 +279,28 @@ def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Sur
         "positive": data.positive,
         "kinds": data.kinds,
         "split_columns": [column] if column else [],
+        "domain": data.domain,
     }
     described_blocks = layouts(spec, base)
     parts.check_size(data.source, data.params, base, data.max_size)
-    wanted = data.out_of_core
+    if spec.forecast is not None:
+        return _read_series(spec, base, spec.forecast.layout())
+    wanted = data.out_of_core if spec.neighbours is None else False
     if wanted == "auto" and stored is not None:  # what memory is free now changes nothing in a study that goes on
         wanted = stored.n_shards > 1
     if wanted == "auto":
         wanted = out_of_core.needed(data.source, data.params, base, memory.available())
     frame = None if wanted else sources.read(data.source, data.params, base)
-    if frame is not None and data.out_of_core == "auto" and stored is None and data.source in parts.READERS:
+    is_asked = data.out_of_core == "auto" and stored is None and spec.neighbours is None
+    if frame is not None and is_asked and data.source in parts.READERS:
         wanted = out_of_core.needed_for_images(frame, described_blocks, memory.available())
     if frame is None or wanted:
         return out_of_core.survey(data.source, data.params, base, seed=spec.seed, blocks=described_blocks, **described)
     frame, described_blocks = blocks.folded(frame, described_blocks)
-    return make_dataset(frame, source=sources.describe(data.source, data.params), blocks=described_blocks, **described)
+    described |= {"blocks": described_blocks}
+    if spec.neighbours is not None:
+        return _read_graph(frame, spec, base, spec.neighbours.layout(), described)
+    return make_dataset(frame, source=sources.describe(data.source, data.params), **described)
 
 
 def layouts(spec: StudySpec, base: Path) -> list[Layout]:
@@ -307,12 +327,66 @@ def layouts(spec: StudySpec, base: Path) -> list[Layout]:
     return found
 
 
+def _read_graph(
+    frame: pd.DataFrame, spec: StudySpec, base: Path, layout: NeighboursLayout, described: dict[str, Any]
+) -> Dataset:
+    """Returns a table with what its rows' neighbours are like beside what they are."""
+    if layout.id not in frame.columns:
+        remedy = did_you_mean(layout.id, [str(name) for name in frame.columns])
+        raise DataError(f"there is no column `{layout.id}`", where="neighbours.id", remedy=remedy)
+    data = spec.data
+    targets = [data.target] if isinstance(data.target, str) else data.target
+    no_features = [name for name in (*targets, spec.validation.column, data.domain) if name]
+    if layout.id in no_features:
+        raise ConfigError(f"the column `{layout.id}` has another meaning already", where="neighbours.id")
+    edges = neighbours.read_edges(base, layout)
+    told = neighbours.describe(frame, layout, no_features, data.kinds)
+    notes = neighbours.check(frame, edges, told, layout.file)
+    kinds = {layout.id: ColumnKind.IDENTIFIER, **data.kinds}
+    dataset = make_dataset(
+        neighbours.joined(frame, edges, told),
+        source=sources.describe(data.source, data.params),
+        **{**described, "kinds": kinds},
+    )
+    schema = replace(dataset.schema, neighbours=told)
+    return replace(dataset, schema=schema, notes=(*notes, *dataset.notes))
+
+
+def _read_series(spec: StudySpec, base: Path, layout: ForecastLayout) -> Dataset:
+    """Returns the windows of the series that a study forecasts."""
+    data = spec.data
+    assert isinstance(data.target, str)  # a study of several is refused by its file
+    made = forecasting.windows(sources.read(data.source, data.params, base), data.target, layout)
+    dataset = make_dataset(
+        made.frame,
+        target=data.target,
+        task=Task.REGRESSION if spec.task == "auto" else spec.wanted_task(),
+        name=spec.name,
+        source=sources.describe(data.source, data.params),
+        positive=data.positive,
+        kinds={**made.kinds, **data.kinds},
+        split_columns=forecasting.STEERING,
+        blocks=made.blocks,
+    )
+    schema = replace(dataset.schema, forecast=made.forecast)
+    return replace(dataset, schema=schema, notes=(*made.notes, *dataset.notes))
+
+
 def _split(spec: StudySpec, dataset: Dataset, stored: Prepared | None) -> Splits:
     cut = spec.validation
-    test_size = cut.test_share(len(dataset.target))
-    n_search = round(len(dataset.target) * (1 - test_size))
+    n_rows = len(dataset.target)
+    if dataset.extra is not None and spec.forecast is not None:  # many rows are about the same
+        n_rows = dataset.extra[forecasting.MOMENT].nunique()
+    test_size = cut.test_share(n_rows)
+    n_search = round(n_rows * (1 - test_size))
     n_folds = cut.folds(n_search, spec.budget.time)
-    if stored is not None and cut.strategy == "auto":  # one that goes on may have more time, and keeps its folds
+    if spec.forecast is not None and cut.strategy == "auto":  # what is shipped has then seen the latest rows
+        n_folds = cut.n_folds
+    if cut.strategy == "domain" and dataset.extra is not None and n_folds and not cut.n_folds:
+        n_domains = round(dataset.extra[spec.data.domain].nunique() * (1 - test_size))
+        n_folds = min(n_folds, n_domains - 1) if n_domains > 2 else None
+    # One that goes on may have more time, and keeps its folds.
+    if stored is not None and cut.strategy in ("auto", "domain"):
         n_folds = stored.n_folds if stored.n_folds > 1 else None
     return split(
         dataset,
@@ -320,8 +394,9 @@ def _split(spec: StudySpec, dataset: Dataset, stored: Prepared | None) -> Splits
         size=cut.share(n_search),
         test_size=test_size,
         n_folds=n_folds or 5,
-        group=cut.column if cut.strategy == "group" else None,
+        group={"group": cut.column, "domain": spec.data.domain}.get(cut.strategy),
         time=cut.column if cut.strategy == "time" else None,
         gap=cut.gap,
+        ahead=forecasting.STEERING if spec.forecast is not None else None,
         seed=spec.seed,
     )

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 
 from automl.array_column import unpack
+from automl.data.forecasting import seasonal_name
 from automl.errors import DataError, RefusedError
 from automl.preprocessing.encoding import Levels, TextDirections
 from automl.preprocessing.encoding import target as target_means
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: What there is, weakest first.
-NAMES = ("dummy", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
+NAMES = ("dummy", "seasonal_naive", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
 
 #: Those that take small steps for as long as it helps.
 PATIENT = ("shallow_boosting", "slow_boosting")
@@ -133,9 +134,10 @@ class ReferenceModel:
         """Returns a fitted model.
 
         Args:
-            name: `dummy` (class shares, mean, quantile), `linear` (logistic, ridge or quantile regression over one-hot
-                categories), `forest` (extremely randomised trees, Geurts et al. 2006), `boosting` (histogram gradient
-                boosting, but for regularisation with its defaults), `slow_boosting` (the same in many small steps) or
+            name: `dummy` (class shares, mean, quantile), `seasonal_naive` (of a forecast: the last value of the same
+                season), `linear` (logistic, ridge or quantile regression over one-hot categories), `forest` (extremely
+                randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting, but for regularisation
+                with its defaults), `slow_boosting` (the same in many small steps) or
                 `shallow_boosting` (of small trees).
             schema: Of the table.
             features: Canonical frame; (rows, columns).
@@ -178,6 +180,9 @@ class ReferenceModel:
         """Returns what `Predictor.predictions` does; the probability of a class that was not seen is zero."""
         waiting = iter(self.fitted)
         each = [_predictions(head, waiting, features) for head in self.schema.target.heads]
+        if self.schema.baseline is not None:
+            level, scale = (features[name].to_numpy() for name in self.schema.baseline)
+            each = [(level + scale * one.T).T for one in each]  # of values, or of quantiles
         if not self.schema.target.parts:
             return each[0]
         return np.column_stack(each)
@@ -234,10 +239,14 @@ def _fit(
     if schema.target.task.is_classification and np.ptp(target) == 0:
         name = "dummy"  # a fold may have rows of one class only, of one of several targets
     matrix = FrameMatrix(levels=[], numbers=[], dates=[], texts=[])  # the mean needs no column
-    if name != "dummy":
+    if name == "seasonal_naive":
+        season = seasonal_name(schema.target.name)
+        matrix = FrameMatrix(levels=[], numbers=[season], dates=[], texts=[], form="trees")
+    elif name != "dummy":
         max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
         form = "linear" if name == "linear" else "trees"
         matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed)
+    target = _relative(schema, features, target)
     estimator = _estimator(name, schema, target, seed, level)
     if isinstance(estimator, Forest):
         estimator.set_params(n_trees=n_trees)
@@ -251,7 +260,8 @@ def _fit(
     if isinstance(estimator, BoostedTrees):
         estimator.set_params(n_categorical=len(matrix.coded_))
     if isinstance(estimator, BoostedTrees) and held is not None and name in PATIENT and len(held.target):
-        return Fitted(matrix, estimator.fit(X, target, matrix.transform(held.features), held.target, stop_at))
+        held_target = _relative(schema, held.features, held.target)
+        return Fitted(matrix, estimator.fit(X, target, matrix.transform(held.features), held_target, stop_at))
     if isinstance(estimator, (BoostedTrees, Forest)):
         return Fitted(matrix, estimator.fit(X, target, stop_at=stop_at))
     return Fitted(matrix, estimator.fit(X, target))
@@ -286,6 +296,25 @@ def _predictions(target: Target, waiting: Iterator[Fitted], features: pd.DataFra
     return probabilities
 
 
+def _relative(schema: Schema, features: pd.DataFrame, target: NDArray[Any]) -> NDArray[Any]:
+    """Returns what is learned: the target, relative to its baseline where there is one; (rows,)."""
+    if schema.baseline is None:
+        return target
+    level, scale = (features[name].to_numpy() for name in schema.baseline)
+    relative: NDArray[np.float64] = (target - level) / scale
+    return relative
+
+
+class SeasonalNaive(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Says what the only column says, or 0 where it says nothing."""
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[Any]) -> SeasonalNaive:
+        return self
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.nan_to_num(X[:, 0], nan=0.0)
+
+
 def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level: float | None) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
@@ -297,6 +326,8 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level
         return QuantileRegressor(quantile=level, alpha=1e-3)
     if name == "dummy":
         return DummyRegressor() if regression else DummyClassifier(strategy="prior")
+    if name == "seasonal_naive":
+        return SeasonalNaive()
     if name == "linear":
         return RidgeCV(np.logspace(-2, 3, 6)) if regression else LogisticRegression(max_iter=300)
     if name == "forest":
@@ -349,7 +380,8 @@ def _allowed_types() -> frozenset[str]:
     from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 
     kinds = (FrameMatrix, BoostedTrees, Forest, HashedWords, LogisticRegression, RidgeCV, QuantileRegressor)
-    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (*kinds, DummyClassifier, DummyRegressor))
+    simple = (DummyClassifier, DummyRegressor, SeasonalNaive)
+    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (*kinds, *simple))
 
 
 class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -258,6 +258,9 @@ class SearchSpace(_Strict):
     averaging: Options = [Option(name="none")]
     batches: Options = [Option(name="shuffled")]
     balancing: Options = Field([Option(name="fixed")], description="How the losses of several targets become one.")
+    domain: Options | None = Field(
+        None, description="Left out: everything that there is where a study names a column of domains, else nothing."
+    )
     clip_norm: Distribution = Field(Fixed(value=0), description="The largest norm of a step's gradient; 0: any.")
     start: list[dict[str, Scalar]] = Field(
         [],
@@ -293,6 +296,8 @@ class SearchSpace(_Strict):
         yield "averaging", self.averaging
         yield "batches", self.batches
         yield "balancing", self.balancing
+        if self.domain is not None:
+            yield "domain", self.domain
 
     def numbers(self) -> Iterator[tuple[str, Distribution]]:
         """Yields (name, values) of what is no component."""
@@ -324,6 +329,7 @@ class SearchSpace(_Strict):
             averaging=chosen["averaging"],
             batches=chosen["batches"],
             balancing=chosen["balancing"],
+            domain=chosen.get("domain", Choice("none")),
             clip_norm=float(str(clip_norm)),
         )
 
@@ -456,7 +462,11 @@ class SearchSpace(_Strict):
             balancing = [Option(name=self.balancing[0].name)]
             why = "labels count alike" if schema.target.parts else "there is one target"
             notes.append(f"balancing is not searched: {why}")
-        narrowed = self.model_copy(update={"preprocessing": stages, "loss": loss, "balancing": balancing})
+        domain = self.domain
+        if domain is None and schema.names(ColumnKind.DOMAIN):
+            domain = [Option(name=name) for name in ("none", "adversarial", "embedding")]
+        update = {"preprocessing": stages, "loss": loss, "balancing": balancing, "domain": domain}
+        narrowed = self.model_copy(update=update)
         searched = narrowed._searched()
         start = [{name: value for name, value in point.items() if name in searched} for point in self.start]
         return narrowed.model_copy(update={"start": [point for point in start if point]}), notes
@@ -509,6 +519,8 @@ def auto(schema: Schema) -> Path:
 
     Texts beside columns are a matter of columns, as numbers that tell what they are about.
     """
+    if schema.forecast is not None:
+        return bundled() / "forecasts.yaml"
     kinds = {block.kind for block in schema.blocks}
     if kinds and schema.names(ColumnKind.TEXT):
         kinds.add(ColumnKind.TEXT)

@@ -31,6 +31,7 @@ from automl.tracking.mlflow_tracker import MlflowTracker, write_mlmodel
 from automl.tracking.spool import Mirror, Spool
 from automl.tracking.tracker import Tracker
 from automl.values import (
+    ColumnKind,
     Direction,
     FinalTask,
     Members,
@@ -193,7 +194,7 @@ def _search(
         slots=options.workers,
         search_until=until,
         plugins=plugins.named_modules(options.plugins),
-        references=jobs.references(prepared.schema.target) if spec.references else (),
+        references=jobs.references(prepared.schema) if spec.references else (),
     )
 
     def interrupt(number: int, frame: object) -> None:
@@ -329,7 +330,8 @@ def _make_servable(folder: Path, schema: Schema) -> None:
     """Adds to a model folder what MLflow needs to load and serve it, and seals it."""
     # Columns are named and no types: MLflow would refuse whole numbers for `double`, dates as words and truth values
     # with missing ones, and print the rows in its error. The predictor reads all these, and says what it cannot read.
-    inputs = [(column.name, "any", True) for column in schema.used]
+    unneeded = schema.names(ColumnKind.DOMAIN)  # a row may be of a domain that nobody knows
+    inputs = [(name, "any", name not in unneeded) for name in schema.inputs]
     what = schema.target.names if schema.target.parts else ["prediction"]
     outputs = [(name, _label_type(of) if name in what else "double") for name, of in schema.target.columns()]
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED]
@@ -339,7 +341,7 @@ def _make_servable(folder: Path, schema: Schema) -> None:
         inputs=inputs,
         outputs=outputs,
         requirements=requirements,
-        example=[blocks.example(schema)],
+        example=blocks.example(schema),
     )
     manifest.write(folder)
 

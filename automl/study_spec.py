@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
-from automl.data.blocks import BlockLayout, ImageFilesLayout, Layout, LongLayout
+from automl.data.blocks import BlockLayout, ForecastLayout, ImageFilesLayout, Layout, LongLayout, NeighboursLayout
 from automl.documents import differences, read_yaml, validate, within
 from automl.errors import ConfigError
 from automl.values import ColumnKind, Scalar, Task, TrainerSettings, WantedTask
@@ -136,6 +136,8 @@ def _share_or_none(value: Any) -> Any:
 
 
 def _of_a_column(kind: ColumnKind) -> ColumnKind:
+    if kind is ColumnKind.DOMAIN:
+        raise ValueError("found `domain`; say `domain: COLUMN` instead")
     if kind.is_of_block:
         raise ValueError(f"found `{kind}`, which no column is by itself; say under `blocks` which belong together")
     return kind
@@ -182,10 +184,51 @@ class DataSpec(_Strict):
     target: Names = Field(description="The column to predict, or a list of columns.")
     positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
+    domain: str | None = Field(
+        None, description="The column that says where a row is from, such as a hospital; new rows need not have it."
+    )
     out_of_core: Literal["auto", True, False] = Field(
         "auto", description="Keep the table on disk and read it shard by shard; auto: when it does not fit into memory."
     )
     max_size: Size = Field(20_000_000_000, description="Bytes of the table, unpacked, above which it is not read.")
+
+
+class ForecastSpec(_Strict):
+    """Which columns of the table are series in time, and how far ahead their values are forecast; a step is a row."""
+
+    time: str = Field(description="The column of dates or whole numbers, evenly spaced.")
+    horizon: Annotated[int, Field(ge=1)] = Field(description="Steps that are forecast.")
+    window: Epochs = Field(
+        "auto", description="Steps that are looked at; auto: two seasons, or the horizon if that is longer."
+    )
+    season: Epochs = Field(
+        "auto", description="Steps after which a series is alike; auto: by the step, such as 12 for months. 1: none."
+    )
+    series: str | None = Field(None, description="The column that tells series apart, where there are several.")
+    known: list[str] = Field([], description="Columns whose values are known ahead, such as a calendar or a price.")
+
+    def layout(self) -> ForecastLayout:
+        return ForecastLayout(
+            self.time,
+            self.horizon,
+            None if self.window == "auto" else self.window,
+            None if self.season == "auto" else self.season,
+            self.series,
+            tuple(self.known),
+        )
+
+
+class NeighboursSpec(_Strict):
+    """A graph between the rows; what a row's neighbours are like become columns of its own."""
+
+    file: str = Field(description="A table of edges, relative to the study's file: csv, parquet, arrow or json lines.")
+    id: str = Field(description="The column of the rows' names, of which each row has one of its own.")
+    start: str = Field(description="The column of the edges with the row at the one end.")
+    end: str = Field(description="The column with the row at the other end; edges have no direction.")
+    hops: Annotated[int, Field(ge=1, le=5)] = Field(1, description="How far neighbours are looked at.")
+
+    def layout(self) -> NeighboursLayout:
+        return NeighboursLayout(self.file, self.id, self.start, self.end, self.hops)
 
 
 def _columns(value: Any) -> Any:
@@ -287,8 +330,10 @@ TEST_ROWS = 10_000
 class ValidationSpec(_Strict):
     """How the table is cut, once per study."""
 
-    strategy: Literal["auto", "holdout", "kfold", "group", "time"] = Field(
-        "auto", description="auto: `kfold` on a small table, or where there is much time for it, else `holdout`."
+    strategy: Literal["auto", "holdout", "kfold", "group", "time", "domain"] = Field(
+        "auto",
+        description="auto: `kfold` on a small table, or where there is much time for it, else `holdout`; domain: on "
+        "domains that are not trained on.",
     )
     size: Share = Field(
         "auto",
@@ -308,7 +353,7 @@ class ValidationSpec(_Strict):
     def _fits(self) -> ValidationSpec:
         if self.strategy in ("group", "time") and not self.column:
             raise ValueError(f"`strategy: {self.strategy}` needs `column`, the name of the {self.strategy} column")
-        if self.strategy in ("auto", "holdout", "kfold") and self.column:
+        if self.strategy in ("auto", "holdout", "kfold", "domain") and self.column:
             raise ValueError(f"`column` goes with `strategy: group` or `time`; found `strategy: {self.strategy}`")
         return self
 
@@ -328,7 +373,8 @@ class ValidationSpec(_Strict):
             seconds: Of the whole study; None: nobody knows.
         """
         few = n_search < max(SMALL_ROWS, ROWS_A_MINUTE * (seconds or 0.0) / 60)
-        return self.n_folds or (5 if (self.strategy == "auto" and few) or self.strategy == "kfold" else None)
+        is_few = self.strategy in ("auto", "domain") and few
+        return self.n_folds or (5 if is_few or self.strategy == "kfold" else None)
 
 
 class SamplerSpec(_Strict):
@@ -389,6 +435,8 @@ class StudySpec(_Strict):
     blocks: list[AnyBlockSpec] = Field(
         [], description="What belongs together: pixels of images, steps in time, as columns or in files."
     )
+    forecast: ForecastSpec | None = Field(None, description="The target is a series in time, and its future is asked.")
+    neighbours: NeighboursSpec | None = Field(None, description="Edges between rows.")
     task: Tasks = Field(
         "auto",
         description="auto: by the values; `quantile` or `{quantile: [0.1, 0.5, 0.9]}`; of several targets one for all, "
@@ -408,6 +456,45 @@ class StudySpec(_Strict):
     plugins: list[str] = []
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
+    @model_validator(mode="after")
+    def _has_domains(self) -> StudySpec:
+        if self.validation.strategy == "domain" and self.data.domain is None:
+            raise ValueError("`strategy: domain` needs `data.domain`, the name of the column of domains")
+        if self.data.domain is not None and self.forecast is not None:
+            raise ValueError("a `forecast` knows no domains; name the column under `forecast.series`")
+        return self
+
+    @model_validator(mode="after")
+    def _has_neighbours(self) -> StudySpec:
+        if self.neighbours is None:
+            return self
+        if self.forecast is not None:
+            raise ValueError("a `forecast` is of series, and not of rows with `neighbours`; leave one of them out")
+        if self.data.out_of_core is True:
+            raise ValueError("`neighbours` need all rows in memory; leave `data.out_of_core` out")
+        return self
+
+    @model_validator(mode="after")
+    def _forecasts(self) -> StudySpec:
+        if self.forecast is None:
+            return self
+        if not isinstance(self.data.target, str):
+            raise ValueError(
+                "a `forecast` is of one target; name the others under `forecast.known`, or run a study each"
+            )
+        if self.task not in ("auto", "regression", "quantile") and not _is_quantile(self.task):
+            raise ValueError(f"a `forecast` is of numbers; found `task: {self.task}`. Leave `task` out")
+        if self.validation.strategy not in ("auto", "holdout", "kfold"):
+            raise ValueError(
+                f"a `forecast` is validated on what is later; found `strategy: {self.validation.strategy}`. "
+                "Leave it out, or write `kfold`, where each fold trains on all that is before it"
+            )
+        if self.blocks:
+            raise ValueError("a `forecast` makes a sequence of its window by itself; leave `blocks` out")
+        if self.data.out_of_core is True:
+            raise ValueError("a `forecast` needs its series in memory; leave `data.out_of_core` out")
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result; a study may go on with another budget."""
@@ -421,7 +508,14 @@ class StudySpec(_Strict):
 
     def decisive(self) -> dict[str, Any]:
         """Returns what decides the result, in JSON's types."""
-        return self.model_dump(mode="json", exclude={"name": True, "budget": True, "data": {"max_size"}})
+        decisive = self.model_dump(mode="json", exclude={"name": True, "budget": True, "data": {"max_size"}})
+        # What earlier versions did not know, and is not used, leaves stored digests what they were.
+        for name in ("forecast", "neighbours"):
+            if decisive[name] is None:
+                del decisive[name]
+        if self.data.domain is None:
+            del decisive["data"]["domain"]
+        return decisive
 
 
 def _wanted(task: str | dict[str, Any]) -> WantedTask:

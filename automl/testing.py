@@ -12,6 +12,7 @@ sentence that says which part of the contract is broken.
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import math
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from automl import architecture
 from automl.architecture import STRUCTURED
 from automl.augmentations import FLOATS, Augmented
-from automl.components import STAGES, Component
+from automl.components import STAGES, Component, catalogue
 from automl.data import sources
 from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
@@ -536,6 +537,43 @@ def _check_augmented(found: Augmented, batch: Mapping[str, Tensor], y: Tensor, i
     for targets in (found.y, found.other):
         known = targets is None or (targets.shape == y.shape and bool(torch.isin(targets, y).all()))
         _require(known, f"{case} makes up target values")
+
+
+def check_domain(component: Component) -> None:
+    """Checks that what is made of domains can be trained, and predicts rows whose domain is unknown.
+
+    Raises:
+        AssertionError: Says which part of the contract is broken.
+    """
+    _check_signature(component)
+    for n_outputs in (1, 3):
+        for name in ("mlp", "tabm"):  # the latter has members
+            case = f"the domain `{component.name}` around `{name}` with {n_outputs} outputs"
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                _check_domain(component, catalogue("network")[name], n_outputs, case)
+
+
+def _check_domain(component: Component, network: Component, n_outputs: int, case: str) -> None:
+    inputs = InputSpec({**_INPUTS["both"].blocks, "domain": BlockSpec("domain", (1,), (4,))})
+    made: Any = component.factory(lambda inside, n: architecture.make(network, inside, n), inputs, n_outputs)
+    rows = {**_batch(_INPUTS["both"], 12), "domain": torch.randint(4, (12, 1))}
+    made.train()
+    outputs = made(rows)
+    _check_outputs(outputs, 12, n_outputs, case)
+    if hasattr(made, "penalty"):
+        penalty = made.penalty(0.5)
+        _require(penalty.shape == () and bool(penalty.isfinite()), f"{case} has a penalty that is no finite number")
+        outputs = outputs.sum() + penalty
+    torch.autograd.backward(outputs.sum())
+    for name, parameter in made.named_parameters():
+        _require(parameter.grad is not None, f"{case} has a parameter `{name}` that no gradient reaches")
+    copy.deepcopy(made)
+    made.eval()
+    with torch.no_grad():
+        unknown = made({**rows, "domain": torch.zeros(12, 1, dtype=torch.int64)})
+        _check_outputs(unknown, 12, n_outputs, f"{case}, where domains are unknown,")
+        _require(torch.equal(made(rows), made(rows)), f"{case} predicts the same rows otherwise a second time")
 
 
 def check_averaging(component: Component) -> None:

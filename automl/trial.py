@@ -40,6 +40,7 @@ from automl.values import (
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+    from torch import nn
 
     from automl.values import Fold, Metric
 
@@ -87,7 +88,7 @@ def run_trial(
             stop_at=_share(task.stop_at, len(folds) - number),
             checkpoint=_checkpoint(task, number, pause),
         )
-        members.append(Member(preprocessing, fitted.network, task.configuration.network, data.target))
+        members.append(_member(task.configuration, preprocessing, fitted.network, data.target))
         predictions.append(fitted.predictions)
         n_epochs += fitted.n_epochs
         started -= fitted.seconds_before
@@ -139,7 +140,7 @@ def refit(task: TrialTask) -> bool:
     )
     if network is None:
         return False
-    predictor = Predictor(schema, [Member(preprocessing, network, task.configuration.network, spec)])
+    predictor = Predictor(schema, [_member(task.configuration, preprocessing, network, spec)])
     folds = storage.load_folds(task.data)
     y_val = [target[fold.val] for fold in folds]
     before = by_fold(np.load(task.out / "validation.npy"), folds)
@@ -210,8 +211,19 @@ def _preprocessing(configuration: Configuration, schema: Schema, seed: int) -> P
     embedding = component.hyperparameters.get("numeric_embedding")
     cuts = embedding is not None and network.params.get(embedding.name, embedding.default) == "piecewise_linear"
     return Preprocessing(
-        configuration.preprocessing, schema, seed=seed, quantiles=cuts, tokens="tokens" in component.traits
+        configuration.preprocessing,
+        schema,
+        seed=seed,
+        quantiles=cuts,
+        tokens="tokens" in component.traits,
+        domains=configuration.domain.name != "none",
     )
+
+
+def _member(
+    configuration: Configuration, preprocessing: Preprocessing, network: nn.Module, target: TargetSpec
+) -> Member:
+    return Member(preprocessing, network, configuration.network, target, domain=configuration.domain)
 
 
 def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:

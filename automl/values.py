@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,11 +73,13 @@ class ColumnKind(StrEnum):
     IMAGE = "image"
     SEQUENCE = "sequence"
     KEY = "key"
+    BASELINE = "baseline"
+    DOMAIN = "domain"
 
     @property
     def is_cell(self) -> bool:
         """Whether a column is a cell of a block, such as a pixel, and means nothing by itself."""
-        return self in (ColumnKind.IMAGE, ColumnKind.SEQUENCE)
+        return self in (ColumnKind.IMAGE, ColumnKind.SEQUENCE, ColumnKind.BASELINE)
 
     @property
     def is_of_block(self) -> bool:
@@ -257,9 +260,10 @@ class Block:
     """What belongs together: the pixels of an image, the steps of a sequence.
 
     Attributes:
-        kind: `image` or `sequence`.
+        kind: `image`, `sequence` or `baseline`.
         columns: Those that hold its cells, in row-major order of the shape; none where it is read.
-        shape: (channels, height, width) of an image, (channels, steps) of a sequence.
+        shape: (channels, height, width) of an image, (channels, steps) of a sequence, (2,) of a baseline: the level and
+            the scale that a row's target is learned relative to, as (value - level) / scale.
         reading: How it is read by what a column of the table says; the canonical frame then has one column of it, named
             as the block.
     """
@@ -281,17 +285,117 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """Moments that are evenly spaced, numbered one by one.
+
+    Attributes:
+        unit: `months`; `weekdays`, Monday to Friday; `microseconds`; or `number`, where time is no date.
+        step: So many units lie between two moments.
+        offset: The moment of number 0 in the unit; of dates in microseconds: into each month, below 0 counted from its
+            end, into each weekday, or since 1970.
+        phase: The month of number 0, counted from January 1970.
+    """
+
+    unit: str
+    step: float
+    offset: float
+    phase: int = 0
+
+    def moment(self, number: int) -> datetime | float:
+        """Returns a moment."""
+        if self.unit == "number":
+            moment = self.offset + number * self.step
+            return int(moment) if moment.is_integer() else moment
+        if self.unit == "weekdays":  # 1970 began on a Thursday
+            weeks, day = divmod(number * int(self.step) + 3, 5)
+            return datetime(1969, 12, 29) + timedelta(weeks=weeks, days=day, microseconds=self.offset)
+        if self.unit == "months":
+            month = number * int(self.step) + self.phase + (self.offset < 0)  # the next one's start is the end
+            return datetime(1970 + month // 12, month % 12 + 1, 1) + timedelta(microseconds=self.offset)
+        return datetime(1970, 1, 1) + timedelta(microseconds=self.offset + number * self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What a row is told of its neighbours in a graph.
+
+    Attributes:
+        id: Column of the rows' names.
+        start, end: Columns of a table of edges with the names of the rows at their ends.
+        hops: How far neighbours are looked at.
+        numbers: Columns of which means are told.
+        levels: Columns of categories, and their levels of which shares are told.
+    """
+
+    id: str
+    start: str
+    end: str
+    hops: int
+    numbers: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The columns that come of it: how many neighbours there are, and what they are like, hop by hop."""
+        shares = (f"{name} {level}" for name, levels in self.levels.items() for level in levels)
+        features = (*self.numbers, *shares)
+        hops = ("", *(f" {hop} hops away" for hop in range(2, self.hops + 1)))
+        return ("neighbours", *(f"{feature} of neighbours{far}" for far in hops for feature in features))
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How series in time become rows to learn from, and a history becomes rows to predict.
+
+    Attributes:
+        time: Column of the moments.
+        clock: How these are numbered.
+        horizon: Moments that are forecast.
+        window: Moments, up to the last one that is known, that are looked at.
+        season: Moments after which a series is alike again; 1: there is no season.
+        series: Column that tells series apart; None: there is one.
+        known: Columns whose values are known ahead.
+        past: Columns of numbers that are known up to the last known moment; the target is no such.
+        words: Columns of anything else, of which the last value is looked at.
+    """
+
+    time: str
+    clock: Clock
+    horizon: int
+    window: int
+    season: int
+    series: str | None = None
+    known: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+#: What a cell of a made-up row holds; of other kinds a word.
+_MADE_UP: Mapping[ColumnKind, Scalar] = {
+    ColumnKind.NUMERIC: 0.0,
+    ColumnKind.BOOLEAN: True,
+    ColumnKind.DATETIME: "2000-01-01T00:00:00",
+    ColumnKind.IMAGE: 0.0,
+    ColumnKind.SEQUENCE: 0.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """What a table must look like to be trained on or predicted.
 
     Attributes:
         columns: All of them but the targets, those of blocks among them, and those by which blocks are read.
         blocks: What belongs together; the other columns stand for themselves.
+        forecast: How the columns come of series in time; None: they are those of the table.
+        neighbours: How columns come of a graph between the rows; None: there is none.
     """
 
     columns: tuple[Column, ...]
     target: Target
     blocks: tuple[Block, ...] = ()
+    forecast: Forecast | None = None
+    neighbours: Neighbours | None = None
 
     def names(self, *kinds: ColumnKind) -> list[str]:
         """Returns the names of the columns of these kinds, in the table's order; of all columns without kinds."""
@@ -316,27 +420,64 @@ class Schema:
         """Numbers that a row comes to, about."""
         return len(self.used) + sum(math.prod(block.shape) for block in self.read_blocks)
 
-    def example(self) -> dict[str, Scalar]:
-        """Returns a made-up row: it shows the form of an input and holds none of the user's data."""
-        made_up: dict[ColumnKind, Scalar] = {
-            ColumnKind.NUMERIC: 0.0,
-            ColumnKind.BOOLEAN: True,
-            ColumnKind.DATETIME: "2000-01-01T00:00:00",
-            ColumnKind.IMAGE: 0.0,
-            ColumnKind.SEQUENCE: 0.0,
-        }
-        return {column.name: made_up.get(column.kind, "example") for column in self.used}
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the columns that a table to predict on has: with a forecast, those of a history."""
+        if self.forecast is None:
+            made = self.neighbours.made if self.neighbours else ()
+            return tuple(column.name for column in self.used if column.name not in made)
+        f = self.forecast
+        return (*([f.series] if f.series else ()), f.time, self.target.name, *f.known, *f.past, *f.words)
+
+    @property
+    def baseline(self) -> tuple[str, str] | None:
+        """The columns with the level and the scale that targets are learned relative to; None: there are none."""
+        found = next((block.columns for block in self.blocks if block.kind is ColumnKind.BASELINE), None)
+        return None if found is None else (found[0], found[1])
+
+    def example(self) -> list[dict[str, Scalar]]:
+        """Returns made-up rows to predict on: they show the form of an input and hold none of the user's data."""
+        f, kinds = self.forecast, {column.name: column.kind for column in self.columns}
+        if f is None:
+            return [{name: _MADE_UP.get(kinds[name], "example") for name in self.inputs}]
+        rows: list[dict[str, Scalar]] = []
+        for number in range(f.window + f.horizon):
+            moment = f.clock.moment(number)
+            is_past = number < f.window
+            rows.append(
+                {
+                    **({f.series: "example"} if f.series else {}),
+                    f.time: moment if isinstance(moment, (int, float)) else moment.isoformat(),
+                    self.target.name: float(number) if is_past else None,
+                    **{name: _MADE_UP.get(kinds[name], "example") for name in (*f.known, *f.words)},
+                    **dict.fromkeys(f.past, 0.0 if is_past else None),
+                }
+            )
+        return rows
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Schema:
+        forecast, neighbours = document.get("forecast"), document.get("neighbours")
         return cls(
             columns=tuple(Column(**{**column, "kind": ColumnKind(column["kind"])}) for column in document["columns"]),
             target=Target.from_json(document["target"]),
             blocks=tuple(map(Block.from_json, document.get("blocks", ()))),  # earlier documents have none
+            forecast=None if forecast is None else _forecast(forecast),
+            neighbours=None if neighbours is None else _neighbours(neighbours),
         )
+
+
+def _neighbours(document: Mapping[str, Any]) -> Neighbours:
+    levels = {name: tuple(each) for name, each in document["levels"].items()}
+    return Neighbours(**{**document, "numbers": tuple(document["numbers"]), "levels": levels})
+
+
+def _forecast(document: Mapping[str, Any]) -> Forecast:
+    lists = {name: tuple(document[name]) for name in ("known", "past", "words")}
+    return Forecast(**{**document, **lists, "clock": Clock(**document["clock"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,11 +574,11 @@ class BlockSpec:
     """One block of inputs.
 
     Attributes:
-        kind: `numeric`, `categorical`, `image`, `sequence` or `tokens`.
+        kind: `numeric`, `categorical`, `image`, `sequence`, `tokens`, `baseline` or `domain`.
         shape: Shape of one example, without the batch: (columns,); of an image (channels, height, width), of a sequence
-            (channels, steps), of tokens (tokens,).
-        cardinalities: Number of codes of each categorical column, code 0 being "unknown"; of tokens the number of
-            codes, code 0 being "no token"; empty for others.
+            (channels, steps), of tokens (tokens,), of a baseline (2,).
+        cardinalities: Number of codes of each categorical column and of the domain, code 0 being "unknown"; of tokens
+            the number of codes, code 0 being "no token"; empty for others.
         quantiles: Of each numeric column over training rows, at least two, strictly increasing, without the extremes;
             empty where no network asked for them.
         masked: Whether the last channel of a sequence is 1 as far as the sequence goes, and 0 after its end.
@@ -622,7 +763,7 @@ class Step:
 #: The places of a configuration that hold one choice each, beside preprocessing.
 REQUIRED_PLACES = ("network", "optimizer", "schedule", "loss")
 #: Those of them that have a default: that nothing is done, or all alike.
-OPTIONAL_PLACES = ("augmentation", "averaging", "batches", "balancing")
+OPTIONAL_PLACES = ("augmentation", "averaging", "batches", "balancing", "domain")
 #: The batch size that stands for all rows.
 FULL = "full"
 
@@ -646,6 +787,7 @@ class Configuration:
     averaging: Choice = Choice("none")
     batches: Choice = Choice("shuffled")
     balancing: Choice = Choice("fixed")
+    domain: Choice = Choice("none")
     clip_norm: float = 0.0
 
     def choices(self) -> Iterator[tuple[str, Choice]]:

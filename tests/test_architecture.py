@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from automl import plugins
-from automl.architecture import Flattened, build, is_for
+from automl.architecture import Flattened, Relative, build, is_for
 from automl.components import catalogue
 from automl.values import Block, BlockSpec, Choice, Column, ColumnKind, InputSpec, Schema, Target, Task
 
@@ -98,3 +98,17 @@ def test_a_network_is_offered_where_it_makes_something_of_the_table(
     ]
     component = catalogue("network")[name]
     assert [is_for(component, table) for table in tables] == [for_images, for_texts, for_columns]
+
+
+@pytest.mark.parametrize("name", ["mlp", "tabm", "wide_and_deep"])
+def test_outputs_are_relative_to_a_baseline(name: str) -> None:
+    inputs = InputSpec({"baseline": BlockSpec("baseline", (2,)), "numeric": NUMERIC, "sequence": SEQUENCE})
+    network = build(Choice(name), inputs, 1).eval()
+    assert isinstance(network, Relative)
+    given = {block: values for block, values in rows().items() if block in ("numeric", "sequence")}
+    inside = network.network(given)
+    level, scale = torch.randn(6), torch.rand(6)
+    shape = (6, *[1] * (inside.ndim - 1))
+    expected = level.view(shape) + scale.view(shape) * inside
+    assert torch.allclose(network({**given, "baseline": torch.stack([level, scale], dim=1)}), expected)
+    assert hasattr(network, "pretrain") is hasattr(network.network, "pretrain")

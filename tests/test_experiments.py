@@ -84,6 +84,9 @@ def test_study_runs(path: Path, tmp_path: Path) -> None:
     new, n_rows = Path("new.parquet"), 20
     if document["data"]["source"] == "folder":
         new, n_rows = Path(document["data"]["params"]["path"]), len(table)
+    elif "forecast" in document:
+        n_rows = document["forecast"]["horizon"] * table[document["forecast"]["series"]].nunique()
+        table.to_parquet(tmp_path / new)
     elif ids := [block["id"] for block in document.get("blocks", []) if "id" in block]:
         n_rows = table.head(200)[ids[0]].nunique()
         table.head(200).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)

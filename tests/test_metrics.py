@@ -54,6 +54,7 @@ EXPECTED = {
         "mae": reference.mean_absolute_error(Y1, V1),
         "median_absolute_error": reference.median_absolute_error(Y1, V1),
         "mape": reference.mean_absolute_percentage_error(Y1, V1),
+        "smape": np.mean(2 * np.abs(Y1 - V1) / (np.abs(Y1) + np.abs(V1))),
         "r2": reference.r2_score(Y1, V1),
     },
 }

@@ -116,7 +116,7 @@ def test_no_rows_are_no_predictions(predictor: Predictor, rows: pd.DataFrame) ->
 
 
 def test_the_example_row_can_be_predicted(predictor: Predictor) -> None:
-    assert len(predictor.predict(pd.DataFrame([predictor.schema.example()]))) == 1
+    assert len(predictor.predict(pd.DataFrame(predictor.schema.example()))) == 1
 
 
 def test_many_rows_are_predicted_in_chunks(

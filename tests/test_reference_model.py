@@ -11,7 +11,9 @@ import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from automl import metrics
+from automl.data.blocks import ForecastLayout
 from automl.data.dataset import make_dataset
+from automl.data.forecasting import STEERING, windows
 from automl.errors import RefusedError
 from automl.jobs import REFERENCES
 from automl.preprocessing.saving import write
@@ -22,10 +24,13 @@ from automl.reference_model import (
     BoostedTrees,
     FrameMatrix,
     HashedWords,
+    Held,
     ReferenceModel,
 )
 from automl.testing import PLAIN_TASKS, boring_table
 from automl.values import Dataset, Task
+
+OF_TABLES = [name for name in NAMES if name != "seasonal_naive"]
 
 
 def table(task: Task, n_rows: int = 120) -> Dataset:
@@ -42,7 +47,7 @@ def test_the_launcher_knows_all_of_them() -> None:
     assert REFERENCES == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TABLES)
 @pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_every_kind_of_column_is_taken(task: Task, name: str) -> None:
     dataset = table(task)
@@ -55,7 +60,7 @@ def test_every_kind_of_column_is_taken(task: Task, name: str) -> None:
     np.testing.assert_array_equal(ReferenceModel.fit(name, *fit).predictions(unseen), found)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TABLES)
 @pytest.mark.parametrize("task", PLAIN_TASKS)
 def test_what_is_saved_predicts_the_same_to_the_last_bit(task: Task, name: str, tmp_path: Path) -> None:
     dataset = table(task)
@@ -67,7 +72,7 @@ def test_what_is_saved_predicts_the_same_to_the_last_bit(task: Task, name: str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TABLES)
 @pytest.mark.parametrize("columns", [["amount", "visits"], ["colour"], ["remark"], ["since"]])
 def test_columns_of_one_kind_are_taken(name: str, columns: list[str]) -> None:
     made = boring_table(Task.BINARY, n_rows=60)[[*columns, "target"]]
@@ -76,7 +81,7 @@ def test_columns_of_one_kind_are_taken(name: str, columns: list[str]) -> None:
     assert model.predictions(dataset.features).shape == (60, 2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TABLES)
 def test_a_class_without_training_rows_gets_no_probability(name: str) -> None:
     dataset = table(Task.MULTICLASS, 90)
     rows = np.flatnonzero(dataset.target != 1)
@@ -87,7 +92,7 @@ def test_a_class_without_training_rows_gets_no_probability(name: str) -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_TABLES)
 def test_a_class_of_one_row_is_put_up_with(name: str) -> None:
     made = pd.DataFrame({"a": np.arange(40.0) % 7, "target": ["x"] * 20 + ["y"] * 19 + ["z"]})
     dataset = make_dataset(made, target="target", name="x", source="y")
@@ -216,3 +221,22 @@ def test_what_one_training_text_alone_says_is_not_kept() -> None:
     words = HashedWords().fit(np.array(["good film", "bad film"], object))
     assert len(words.columns_["word"]) == 1
     assert words.transform(np.array(["film"], object))[0, 0] > 0
+
+
+def test_a_forecast_is_of_what_is_relative_and_as_naive_as_the_season(tmp_path: Path) -> None:
+    month = pd.date_range("2015-01-01", periods=60, freq="MS")
+    history = pd.DataFrame({"month": month, "sales": 1e6 + 10 * np.arange(60) + 50 * (np.arange(60) % 12)})
+    made = windows(history, "sales", ForecastLayout("month", 3, 24))
+    data = make_dataset(
+        made.frame, target="sales", name="x", source="y", split_columns=STEERING, blocks=made.blocks
+    )  # fmt: skip
+    rows = np.arange(60)
+    for name, error in (("seasonal_naive", 120.0), ("linear", 1.0), ("slow_boosting", 20.0)):
+        held = Held(data.features, data.target)
+        model = ReferenceModel.fit(name, data.schema, data.features.iloc[rows], data.target[rows], 0, held=held)
+        model.save(tmp_path / name)
+        loaded = ReferenceModel.load(tmp_path / name, data.schema)
+        errors = np.abs(loaded.predictions(data.features) - data.target)
+        assert errors.max() <= error + 1e-6
+        if name == "seasonal_naive":
+            assert np.allclose(errors, 120)  # what a season adds

@@ -103,7 +103,7 @@ def test_what_optuna_calls_a_parameter_is_what_the_configuration_calls_it(seed: 
     flat = found.flatten()
     assert {name: flat[name] for name in params} == params
     fixed = {"preprocessing.scaling", "preprocessing.scaling.quantile.output", "schedule", "loss"}
-    usual = {"augmentation", "averaging", "batches", "balancing", "clip_norm"}
+    usual = {"augmentation", "averaging", "batches", "balancing", "domain", "clip_norm"}
     assert flat.keys() - params.keys() <= fixed | usual | {"network.mlp.dropout"}
 
 

@@ -28,7 +28,7 @@ def tables(path: Path) -> list[Task]:
     """Returns what a space is for, by its name."""
     if "classification" in path.stem:
         return [Task.BINARY, Task.MULTICLASS]
-    return [Task.REGRESSION] if "regression" in path.stem else list(Task)
+    return [Task.REGRESSION] if path.stem == "forecasts" or "regression" in path.stem else list(Task)
 
 
 def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:

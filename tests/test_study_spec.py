@@ -101,7 +101,7 @@ def test_several_mistakes_are_told_together_with_place_found_and_allowed() -> No
     expected = [
         "x.yaml: name: is missing",
         "x.yaml: data.kinds.zip: found `categoric`; allowed: `numeric`, `categorical`, `boolean`, ",
-        "x.yaml: validation.strategy: found `groups`; allowed: `auto`, `holdout`, `kfold`, `group`, `time`.",
+        "x.yaml: validation.strategy: found `groups`; allowed: `auto`, `holdout`, `kfold`, `group`, `time`, `domain`.",
         "x.yaml: validation.size: found `1.5`; ",
         "x.yaml: sampler.name: found `tpee`; allowed: `tpe`, `random`, `gp`, `cmaes`. Did you mean `tpe`?",
         "x.yaml: budget.trials: found `0`; ",
@@ -291,3 +291,18 @@ def test_a_column_by_itself_is_no_image(kind: str) -> None:
     document = {"name": "a", "data": {"source": "csv", "target": "y", "kinds": {"p0": kind}}}
     with pytest.raises(ConfigError, match=f"data.kinds.p0: found `{kind}`, which no column is by itself; say under"):
         study_spec.build(document, where="study")
+
+
+def test_a_forecast_is_of_numbers_and_validated_on_what_is_later() -> None:
+    forecast = {"time": "month", "horizon": 3}
+    assert spec(forecast=forecast).forecast.layout().window is None
+    assert spec(forecast={**forecast, "window": 12, "known": ["price"]}).forecast.layout().known == ("price",)
+    assert "forecast" not in spec().decisive()
+    for changes, said in (
+        ({"task": "binary"}, "a `forecast` is of numbers"),
+        ({"validation": {"strategy": "group", "column": "shop"}}, "is validated on what is later"),
+        ({"blocks": [{"kind": "sequence", "columns": "p*", "shape": [1, 2]}]}, "leave `blocks` out"),
+        ({"forecast": {**forecast, "window": 0}}, "allowed: a whole number above 0, or `auto`"),
+        ({"data": {**SMALLEST["data"], "out_of_core": True}}, "needs its series in memory"),
+    ):
+        assert said in problems({**SMALLEST, "forecast": forecast, **changes})[0]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Axes of a shape, by the kind of a block.
-AXES = {"image": "channels, height, width", "sequence": "channels, steps"}
+AXES = {"image": "channels, height, width", "sequence": "channels, steps", "baseline": "level and scale"}
 
 #: Names that the columns which belong to no block have.
 TAKEN = ("numeric", "categorical")
@@ -48,7 +48,7 @@ class BlockLayout:
         name: What networks call it; by default its kind.
     """
 
-    kind: Literal["image", "sequence"]
+    kind: Literal["image", "sequence", "baseline"]
     columns: str | list[str]
     shape: list[int]
     name: str | None = None
@@ -101,6 +101,42 @@ class LongLayout:
         """Returns what a schema says of it."""
         folded = self.file is None
         return LongTable(self.id, self.time, tuple(self.values), self.keep, self.missing_ids, folded)
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastLayout:
+    """What a study says of a forecast.
+
+    Attributes:
+        time, horizon, series, known: As of `Forecast`.
+        window: None: two seasons, or the horizon if that is longer.
+        season: None: as the step suggests, such as 12 for months.
+    """
+
+    time: str
+    horizon: int
+    window: int | None = None
+    season: int | None = None
+    series: str | None = None
+    known: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursLayout:
+    """What a study says of a graph between its rows.
+
+    Attributes:
+        file: A table of edges; its name's ending says how it is read.
+        id: Column of the rows' names.
+        start, end: Columns of the edges with the names of the rows at their ends.
+        hops: How far neighbours are looked at.
+    """
+
+    file: str
+    id: str
+    start: str
+    end: str
+    hops: int = 1
 
 
 Layout = BlockLayout | ImageFilesLayout | LongLayout
@@ -248,11 +284,11 @@ def spelled(features: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return made
 
 
-def example(schema: Schema) -> dict[str, Scalar]:
-    """Returns a made-up row as it can be sent to a served model."""
+def example(schema: Schema) -> list[dict[str, Scalar]]:
+    """Returns made-up rows as they can be sent to a served model."""
     made = schema.example()
     for key in schema.names(ColumnKind.KEY):
-        made[key] = _cell({block: np.zeros(block.shape, np.float32) for block in schema.read_by(key)})
+        made[0][key] = _cell({block: np.zeros(block.shape, np.float32) for block in schema.read_by(key)})
     return made
 
 

@@ -24,6 +24,7 @@ def check(
     split_columns: Sequence[str] = (),
     named_columns: Iterable[str] = (),
     key_columns: Collection[str] = (),
+    domain: str | None = None,
 ) -> None:
     """Checks a table, telling everything that is wrong with it at once.
 
@@ -34,6 +35,7 @@ def check(
         split_columns: Columns that steer the split and are no features.
         named_columns: Other columns that a study names.
         key_columns: Those whose cells say what is read, or hold it: these may be more than plain values.
+        domain: Column that says where a row is from.
 
     Raises:
         DataError: There is something wrong, each thing with a remedy.
@@ -43,8 +45,12 @@ def check(
         problems = [
             *_problems_of_targets(frame, targets, values),
             *_problems_of_features(frame, targets, split_columns, key_columns),
-            *_unknown(frame, [*split_columns, *(name for name in named_columns if name not in targets)]),
+            *_unknown(
+                frame,
+                [*split_columns, *(n for n in named_columns if n not in targets), *([domain] if domain else [])],
+            ),
             *_named_targets(targets, named_columns),
+            *(_problems_of_domain(frame, targets, split_columns, list(named_columns), domain) if domain else ()),
         ]
     if problems:
         raise DataError(problems)
@@ -125,6 +131,23 @@ def _named_targets(targets: Sequence[str], named_columns: Iterable[str]) -> Iter
                 f"`{name}`",
                 "Take it out of `kinds` or of `target`.",
             )
+
+
+def _problems_of_domain(
+    frame: pd.DataFrame, targets: Sequence[str], split_columns: Sequence[str], named: Sequence[str], domain: str
+) -> Iterator[Problem]:
+    where = "data.domain"
+    if domain in targets:
+        yield Problem("the column to predict cannot be the domain", where, "Choose another column.")
+    if domain in split_columns:
+        remedy = "Write `strategy: domain`, which keeps domains whole, or choose another column."
+        yield Problem(f"the column `{domain}` steers the split already", where, remedy)
+    if domain in named:
+        yield Problem(f"the column `{domain}` has another kind already", where, "Leave it out of `kinds`.")
+    if domain in frame.columns and frame[domain].nunique() < 2:
+        n_domains = frame[domain].nunique()
+        remedy = "There must be two to tell apart; leave `domain` out."
+        yield Problem("there is one domain only" if n_domains else "every domain is missing", f"`{domain}`", remedy)
 
 
 def _unknown(frame: pd.DataFrame, names: Iterable[str]) -> Iterator[Problem]:

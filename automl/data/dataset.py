@@ -48,6 +48,7 @@ def make_dataset(
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
     blocks: Sequence[Layout] = (),
+    domain: str | None = None,
 ) -> Dataset:
     """Returns a table ready to be split; rows without a target are left out, and notes tell so.
 
@@ -61,6 +62,7 @@ def make_dataset(
         kinds: Kinds of columns where the inferred one would be wrong.
         split_columns: Columns that steer the split and are no features.
         blocks: What belongs together.
+        domain: Column that says where a row is from.
 
     Raises:
         ConfigError: There is no such task.
@@ -69,12 +71,13 @@ def make_dataset(
     kinds, frame = kinds or {}, frame.reset_index(drop=True)
     targets = [target] if isinstance(target, str) else list(target)
     keys = layouts.key_columns(blocks)
-    check(frame, targets=targets, split_columns=split_columns, named_columns=kinds, key_columns=keys)
+    check(frame, targets=targets, split_columns=split_columns, named_columns=kinds, key_columns=keys, domain=domain)
     rows = frame.loc[has_target(frame[targets])]
     goal, y, notes = read_target(frame[targets], task, positive)
     columns = rows.drop(columns=[*targets, *split_columns])
-    found = layouts.resolve(blocks, columns)
-    schema, column_notes = describe(columns, goal, kinds, found)
+    found = layouts.resolve(blocks, columns.drop(columns=[domain] if domain else []))
+    schema, column_notes = describe(columns, goal, kinds, found, domain)
+    steering = [*split_columns, *([domain] if domain else [])]
     rows = rows.reset_index(drop=True)
     features, changes = conform(rows[schema.names()], schema, found.places)
     return Dataset(
@@ -84,7 +87,7 @@ def make_dataset(
         digest=_digest(features, y, goal),
         name=name,
         source=source,
-        extra=rows[list(split_columns)] if split_columns else None,
+        extra=rows[steering] if steering else None,
         notes=(*notes, *column_notes, *changes, *_notes_of_cells(features, schema)),
     )
 
@@ -94,6 +97,7 @@ def describe(
     target: Target,
     kinds: Mapping[str, ColumnKind],
     found: Resolved = Resolved(),  # noqa: B008
+    domain: str | None = None,
 ) -> tuple[Schema, tuple[str, ...]]:
     """Returns what the feature columns are, and notes on those that are left out.
 
@@ -102,13 +106,14 @@ def describe(
         target: What is predicted.
         kinds: Kinds of columns where the inferred one would be wrong.
         found: What belongs together.
+        domain: Column that says where a row is from.
 
     Raises:
         DataError: No column is left to predict from.
     """
-    kinds = {**kinds, **layouts.kinds(found.blocks)}
+    kinds = {**kinds, **layouts.kinds(found.blocks), **({domain: ColumnKind.DOMAIN} if domain else {})}
     schema = Schema(tuple(_describe_column(rows[name], kinds.get(name)) for name in rows.columns), target, found.blocks)
-    if not schema.used:
+    if all(column.kind is ColumnKind.DOMAIN for column in schema.used):
         raise DataError(
             "no column is left to predict from: all are constant or identify rows",
             remedy="Set the kind of a column that is neither, such as `kinds: {code: categorical}`.",
@@ -172,7 +177,9 @@ class Conforming:
             name = column.name
             if column.kind is ColumnKind.KEY and all(b.name in packed for b in self._schema.read_by(name)):
                 continue  # a canonical frame already
-            if occurrences[name] == 0:
+            if occurrences[name] == 0 and column.kind is ColumnKind.DOMAIN:
+                conformed[name] = pd.Series(np.nan, index=frame.index, dtype="str")  # it is unknown
+            elif occurrences[name] == 0:
                 remedy = did_you_mean(name, list(self._unknown))
                 self._problems[name] = Problem(f"the column `{name}` is missing", remedy=remedy)
             elif occurrences[name] > 1:

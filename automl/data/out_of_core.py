@@ -107,12 +107,13 @@ def survey(
     kinds: Mapping[str, ColumnKind] | None = None,
     split_columns: Sequence[str] = (),
     blocks: Sequence[Layout] = (),
+    domain: str | None = None,
     seed: int = 0,
 ) -> Survey:
     """Returns what there is to know of a table before its rows are stored; arguments as of `sources.read`.
 
     Args:
-        target, task, name, positive, kinds, split_columns, blocks: As of `make_dataset`.
+        target, task, name, positive, kinds, split_columns, blocks, domain: As of `make_dataset`.
         seed: Of the sample.
 
     Raises:
@@ -135,7 +136,8 @@ def survey(
     kinds = kinds or {}
     n_columns = parts.n_columns(source, params, base)
     targets = [target] if isinstance(target, str) else list(target)
-    whole = list(dict.fromkeys([*targets, *split_columns]))
+    steered = [*split_columns, *([domain] if domain else [])]
+    whole = list(dict.fromkeys([*targets, *steered]))
     roots = {layout.column: layout.root for layout in blocks if isinstance(layout, ImageFilesLayout)}
     look = _Look(whole, _rows(SAMPLE_VALUES, n_columns), np.random.default_rng(seed), roots)
     for part in parts.read(source, params, base, None, _rows(PART_VALUES, n_columns)):
@@ -148,16 +150,17 @@ def survey(
         split_columns=split_columns,
         named_columns=kinds,
         key_columns=layouts.key_columns(blocks),
+        domain=domain,
     )
     goal, y, notes = read_target(steering[targets], task, positive)
     kept = has_target(steering[targets])
     described = sample[has_target(sample[targets])].drop(columns=[*targets, *split_columns])
-    found = layouts.resolve(blocks, described)
+    found = layouts.resolve(blocks, described.drop(columns=[domain] if domain else []))
     for place in found.places.values():
         if isinstance(place, Readings):
             look.digest.update(place.values.tobytes())
-    schema, column_notes = describe(described, goal, kinds, found)
-    extra = steering.loc[kept, list(split_columns)].reset_index(drop=True) if split_columns else None
+    schema, column_notes = describe(described, goal, kinds, found, domain)
+    extra = steering.loc[kept, steered].reset_index(drop=True) if steered else None
     dataset = Dataset(
         features=pd.DataFrame(index=range(len(y))),
         target=y,

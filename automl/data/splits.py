@@ -1,9 +1,9 @@
 """Which rows the search sees, which it validates on, and which only the end of the study sees.
 
-There are three ways to draw: at random (stratified by class), by groups that stay whole, and in the order of time. Each
-can cut rows in two and deal them into folds. They are written out here rather than taken from scikit-learn, whose
-stratified splitters refuse classes with fewer members than folds and may change what a seed draws between versions;
-a study that is resumed must find the same rows.
+There are four ways to draw: at random (stratified by class), by groups that stay whole, in the order of time, and by
+windows in time of which none reaches from one part into the next. Each can cut rows in two and deal them into folds.
+They are written out here rather than taken from scikit-learn, whose stratified splitters refuse classes with fewer
+members than folds and may change what a seed draws between versions; a study that is resumed must find the same rows.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def split(
     group: str | None = None,
     time: str | None = None,
     gap: int = 0,
+    ahead: tuple[str, str] | None = None,
     seed: int = 0,
 ) -> Splits:
     """Returns the parts of a table, the same for the same seed. The test rows are the same for both strategies.
@@ -64,7 +65,9 @@ def split(
         time: Column by which the latest rows are the test part and those before them the validation part; rows of one
             moment stay together. Folds train on all that is before their validation rows.
         gap: Rows left out before each later part, so that it cannot be guessed from its neighbours; only with `time`.
-        seed: Of the random draws; nothing is random with `time`.
+        ahead: Columns of whole numbers: the last moment that a row knows of, and the moment that it is about. Later
+            parts know of nothing but what the parts before them are about: rows that reach over a border are in none.
+        seed: Of the random draws; nothing is random with `time` or `ahead`.
 
     Raises:
         ConfigError: The settings contradict each other or are out of range.
@@ -78,6 +81,9 @@ def split(
         draw = _ByGroup(_groups(dataset, group), labels, np.random.default_rng(seed), group)
     elif time is not None:
         draw = _ByTime(_moments(dataset, time), gap, time)
+    elif ahead is not None:
+        origins, moments = (_steering(dataset, name).to_numpy(np.int64) for name in ahead)
+        draw = _Ahead(origins, moments)
     else:
         draw = _AtRandom(labels, np.random.default_rng(seed))
 
@@ -220,6 +226,50 @@ class _ByTime:
             f"there are too few different moments for {wanted}",
             where=f"`{self.name}`",
             remedy="Use fewer folds, a `test_size` of 0, or a finer column.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What is about later moments is validated on what is about earlier ones, and looked at from there.
+
+    A later part is as long as the longest look ahead, at least, so that it holds all steps of it.
+    """
+
+    origins: NDArray[np.int64]
+    moments: NDArray[np.int64]
+
+    def cut(self, rows: Rows, share: float) -> tuple[Rows, Rows]:
+        moments = np.unique(self.moments[rows])
+        length = max(round(share * len(moments)), self._horizon(rows))
+        return self._around(rows, moments, len(moments) - length, len(moments))
+
+    def deal(self, rows: Rows, n_folds: int) -> list[tuple[Rows, Rows]]:
+        moments = np.unique(self.moments[rows])
+        length = max(len(moments) // (2 * n_folds), self._horizon(rows))  # half of the moments are only trained on
+        starts = [len(moments) - length * (n_folds - fold) for fold in range(n_folds)]
+        return [self._around(rows, moments, start, start + length) for start in starts]
+
+    def _horizon(self, rows: Rows) -> int:
+        return int((self.moments[rows] - self.origins[rows]).max())
+
+    def _around(self, rows: Rows, moments: NDArray[np.int64], start: int, end: int) -> tuple[Rows, Rows]:
+        """Returns the rows about what is before the moment at position `start`, and those from there up to `end`."""
+        if start < 1:
+            raise self._too_short(len(moments), end - start)
+        about, border = self.moments[rows], moments[start]
+        later = rows[(self.origins[rows] >= border - 1) & (about >= border) & (about <= moments[end - 1])]
+        earlier = rows[about < border]
+        if not len(later) or not len(earlier):
+            raise self._too_short(len(moments), end - start)
+        return earlier, later
+
+    @staticmethod
+    def _too_short(n_moments: int, length: int) -> DataError:
+        return DataError(
+            f"{n_moments} moments after the first window are too few for a part of {length} and one before it",
+            where="validation",
+            remedy="Give more history, or write fewer folds, a shorter `window` or `horizon`, or `test_size: 0`.",
         )
 
 

@@ -66,6 +66,7 @@ from automl.preprocessing import (  # noqa: F401  register
     scaling,
     selection,
 )
+from automl.preprocessing.baseline import BaselineScaling
 from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.saving import read, write
@@ -86,7 +87,7 @@ from automl.values import (
 
 Blocks = dict[str, NDArray[Any]]
 
-NUMERIC, CATEGORICAL, TOKENS = "numeric", "categorical", "tokens"
+NUMERIC, CATEGORICAL, TOKENS, DOMAIN = "numeric", "categorical", "tokens", "domain"
 
 #: The level that a missing category is.
 MISSING = "<missing>"
@@ -105,6 +106,9 @@ GATHERED_ROWS = 4096
 MAX_BINS, MAX_TOTAL_BINS, MIN_BINS = 48, 2048, 8
 ROWS_PER_BIN = 30
 MAX_BINNED_ROWS = 4096
+
+#: Training rows of a domain below which it is as good as unknown.
+MIN_DOMAIN_ROWS = 2
 
 #: What runs where the steps do not say otherwise: no network takes missing numbers or strings.
 NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
@@ -182,6 +186,7 @@ class Preprocessing:
         seed: Of everything that is drawn at random.
         quantiles: Whether the network is told the quantiles of numeric columns.
         tokens: Whether the network reads texts, instead of seeing the directions of their TF-IDF weights.
+        domains: Whether something is made of the rows' domains, whose codes are a block then.
 
     Attributes:
         inputs: What a network is told, known after fitting.
@@ -192,7 +197,14 @@ class Preprocessing:
     """
 
     def __init__(
-        self, steps: Sequence[Step], schema: Schema, *, seed: int, quantiles: bool = False, tokens: bool = False
+        self,
+        steps: Sequence[Step],
+        schema: Schema,
+        *,
+        seed: int,
+        quantiles: bool = False,
+        tokens: bool = False,
+        domains: bool = False,
     ) -> None:
         problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema, tokens=tokens)
         if problems:
@@ -202,6 +214,7 @@ class Preprocessing:
         self.seed = seed
         self.quantiles = quantiles
         self.tokens = tokens and bool(schema.names(ColumnKind.TEXT))
+        self.domains = domains and bool(schema.names(ColumnKind.DOMAIN))
         self.inputs = InputSpec({})
         self.notes: tuple[str, ...] = ()
         self._fitted: list[FittedStep] = []
@@ -287,7 +300,7 @@ class Preprocessing:
         def training_rows(shard: int) -> tuple[Blocks, NDArray[Any]]:
             rows = shards.within(shard, fold.train)
             y = shards.target[shards.starts[shard] + rows]
-            return self._resampled(_blocks(shards.shard(shard), self.schema, rows), y)
+            return self._resampled(_blocks(shards.shard(shard), self.schema, rows, self.domains), y)
 
         def train_piece(number: int) -> Part:
             if number == 0:
@@ -325,7 +338,7 @@ class Preprocessing:
         """
         if len(features if rows is None else rows) == 0:
             return {name: np.empty((0, *b.shape), _DTYPES[b.kind]) for name, b in self.inputs.blocks.items()}
-        return _finish(_apply(self._fitted, _blocks(features, self.schema, rows)))
+        return _finish(_apply(self._fitted, _blocks(features, self.schema, rows, self.domains)))
 
     def save(self, path: Path) -> None:
         """Writes everything that `transform` needs to one skops file: no code, and no training rows."""
@@ -349,6 +362,7 @@ class Preprocessing:
         steps = [Step(step["stage"], Choice(step["name"], step["params"])) for step in document["steps"]]
         loaded = cls(steps, schema, seed=document["seed"])
         loaded.inputs = InputSpec.from_json(document["inputs"])
+        loaded.domains = DOMAIN in loaded.inputs.blocks
         loaded.notes = tuple(document["notes"])
         loaded._fitted = [FittedStep(**step) for step in document["fitted"]]
         return loaded
@@ -380,7 +394,8 @@ class Preprocessing:
                     break
                 rows = self._advance(self.steps[n_done], rows)
                 n_done += 1
-        self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles)
+        n_domains = next((len(step.transformer.levels_[0]) + 1 for step in self._fitted if step.source == DOMAIN), 0)
+        self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles, n_domains)
         return rows
 
     def _resume(self, cache: PrefixCache) -> tuple[int, Rows | None]:
@@ -413,8 +428,9 @@ class Preprocessing:
         return cache.store(self._until(n_done), self.seed, document, arrays, seconds)
 
     def _until(self, n_done: int) -> list[Step]:
-        """Returns what names the rows after some steps: these, and how texts are read."""
-        return [*([Step("text", Choice(TOKENS))] if self.tokens else []), *self.steps[:n_done]]
+        """Returns what names the rows after some steps: these, and what is read beside columns."""
+        read = {"text": self.tokens, DOMAIN: self.domains}
+        return [*(Step(what, Choice(TOKENS)) for what, is_read in read.items() if is_read), *self.steps[:n_done]]
 
     def _fitted_document(self) -> list[dict[str, Any]]:
         return [
@@ -433,7 +449,10 @@ class Preprocessing:
         target = target if train is None else target[train]
         if len(target) == 0:
             raise DataError("there are no training rows")
-        blocks = _blocks(features, self.schema, train)
+        blocks = _blocks(features, self.schema, train, self.domains)
+        if self.domains:
+            codes = encoding.Levels(min_frequency=MIN_DOMAIN_ROWS)
+            blocks = self._fit(FittedStep(DOMAIN, DOMAIN, codes), blocks, target)
         for number, name in enumerate(self.schema.names(ColumnKind.TEXT), start=1):
             if self.tokens:
                 tokens = f"{TOKENS}_{number}" if number > 1 else TOKENS
@@ -445,13 +464,16 @@ class Preprocessing:
             blocks = self._fit(step, blocks, target)
             self.notes += (f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns",)
         for block in self.schema.blocks:
-            step = FittedStep(block.name, block.name, ChannelScaling(sequence=block.kind is ColumnKind.SEQUENCE))
+            is_baseline = block.kind is ColumnKind.BASELINE
+            channels = BaselineScaling() if is_baseline else ChannelScaling(sequence=block.kind is ColumnKind.SEQUENCE)
+            step = FittedStep(block.name, block.name, channels)
             blocks = self._fit(step, blocks, target)
         empty = imputation.EmptyColumns()
         blocks = self._fit(FittedStep(NUMERIC, NUMERIC, empty), blocks, target)
         self.notes += tuple(getattr(empty, "notes_", ()))
         # No step is made for no rows; `transform` knows what to make of them.
-        val_blocks = None if val is None or len(val) == 0 else _apply(self._fitted, _blocks(features, self.schema, val))
+        has_val = val is not None and len(val) > 0
+        val_blocks = _apply(self._fitted, _blocks(features, self.schema, val, self.domains)) if has_val else None
         return Rows(blocks, target, val_blocks)
 
     def _advance(self, step: Step, rows: Rows) -> Rows:
@@ -667,11 +689,13 @@ _DTYPES: dict[str, type[np.generic]] = {
     CATEGORICAL: np.int64,
     ColumnKind.IMAGE: np.float32,
     ColumnKind.SEQUENCE: np.float32,
+    ColumnKind.BASELINE: np.float32,
     TOKENS: np.int64,
+    DOMAIN: np.int64,
 }
 
 
-def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | None) -> Blocks:
+def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | None, domains: bool = False) -> Blocks:
     """Returns rows of a canonical frame, the columns by what they are; texts one by one, shaped (rows,)."""
     plain = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN)
     dates = schema.names(ColumnKind.DATETIME)
@@ -685,11 +709,16 @@ def _blocks(features: pd.DataFrame, schema: Schema, rows: NDArray[np.int64] | No
         blocks[NUMERIC] = _matrix(numbers, parts, rows, len(features))
     if categories:
         blocks[CATEGORICAL] = np.column_stack(categories)
+    if domains:
+        (name,) = schema.names(ColumnKind.DOMAIN)
+        blocks[DOMAIN] = _strings(features[name] if rows is None else features[name].iloc[rows], MISSING)[:, None]
     for block in schema.read_blocks:
         blocks[block.name] = unpack(features[block.name], block, rows)
     for block in (block for block in schema.blocks if block.reading is None):
         cells = [features[name].to_numpy(np.float64) for name in block.columns]
-        blocks[block.name] = _matrix(cells, [], rows, len(features), np.float32).reshape(-1, *block.shape)
+        # What is added to a target has its precision until the two are told apart.
+        dtype = np.float64 if block.kind is ColumnKind.BASELINE else np.float32
+        blocks[block.name] = _matrix(cells, [], rows, len(features), dtype).reshape(-1, *block.shape)
     return blocks
 
 
@@ -729,7 +758,9 @@ def _strings(column: pd.Series[Any], missing: str) -> NDArray[np.object_]:
     return column.astype(object).where(column.notna(), missing).to_numpy(object)
 
 
-def _describe(blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], quantiles: bool) -> InputSpec:
+def _describe(
+    blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], quantiles: bool, n_domains: int
+) -> InputSpec:
     """Returns what the blocks of the training rows look like, with or without quantiles of the numeric columns.
 
     Raises:
@@ -748,6 +779,8 @@ def _describe(blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], qu
         specs[name] = BlockSpec(TOKENS, blocks[name].shape[1:], (N_CODES + 1,))
     if not specs:
         raise DataError("preprocessing leaves no column to learn from", remedy="Look at what the columns hold.")
+    if DOMAIN in blocks:
+        specs[DOMAIN] = BlockSpec(DOMAIN, (1,), (n_domains,))
     return InputSpec(specs)
 
 
@@ -820,6 +853,11 @@ def _resample(
         part = made[:, first:last].reshape(-1, *block.shape[1:])
         parts[name] = np.rint(part).astype(np.int64) if name == CATEGORICAL else np.ascontiguousarray(part, block.dtype)
         first = last
+    if DOMAIN in blocks:  # rows that are made up are of no domain; those that were there come before them
+        codes, n_rows = np.zeros((len(made), 1), np.int64), len(matrix)
+        if np.array_equal(made[:n_rows], matrix):
+            codes[:n_rows] = blocks[DOMAIN]
+        parts[DOMAIN] = codes
     return parts, made_target
 
 

@@ -28,6 +28,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransform
 
 from automl.components import STAGES, catalogue
 from automl.errors import RefusedError
+from automl.preprocessing.baseline import BaselineScaling
 from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.clipping import Fences
 from automl.preprocessing.convolutional import ConvolutionalAutoencoder
@@ -70,7 +71,7 @@ ALLOWED_TYPES = frozenset(
         Pipeline,  # calls its steps, which are of these types themselves
         KFold,  # how a target encoder was cross-fitted; without use after that
         # ours: the same, around the ones above
-        *(ChannelScaling, EmptyColumns, ColumnImputer, RowDropper, SampledImputer, CentroidImputer),
+        *(ChannelScaling, BaselineScaling, EmptyColumns, ColumnImputer, RowDropper, SampledImputer, CentroidImputer),
         *(Levels, TargetMeans, TextDirections, HashedTokens, SmallOneHot, LevelCounts, HashedLevels),
         *(Fences, CoarseQuantiles, SpreadScaler, SmoothClip, SpreadPower, BestColumns, UncorrelatedColumns),
         *(CappedSVD, RandomDirections, IndependentComponents, ColumnClusters, Discriminants),

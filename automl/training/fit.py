@@ -190,7 +190,7 @@ def _begin(
     """Returns what trains, before its first epoch or where it was kept, and sentences about what was decided."""
     pl.seed_everything(seed, verbose=False)
     fabric = _fabric(settings.accelerator, settings.precision)
-    network = architecture.build(configuration.network, data.inputs, data.target.n_outputs)
+    network = architecture.build(configuration.network, data.inputs, data.target.n_outputs, configuration.domain)
     balancing = catalogue("balancing").build(configuration.balancing, data.target, network)
     loss = fabric.to_device(losses.build(configuration.loss, data.target, balancing))
     batch_size = _batch_size(configuration, data, network)

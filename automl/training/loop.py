@@ -115,6 +115,8 @@ class Loop:
             self._after_step.append(self._schedule["scheduler"].step)
         if self._averaged is not None and not self._averages_epochs:
             self._after_step.append(self._average)
+        if hasattr(network, "penalty"):
+            self._after_step.append(lambda: self._tell(self._n_made + 1))
         self._n_steps = n_steps
         self._steps_a_check = -(-len(train) // checks_an_epoch)
         self.checks_an_epoch = -(-len(train) // self._steps_a_check)
@@ -165,6 +167,7 @@ class Loop:
         set_random_state(state["random"])
         self._epoch, self._n_made, self.n_planned = state["epoch"], state["n_made"], state["n_planned"]
         self._n_before = self._n_made
+        self._tell(self._n_made)
 
     def check(self) -> Check:
         """Returns what the next part of an epoch gave; it is cut short so that there is time to score it in time."""
@@ -267,6 +270,10 @@ class Loop:
         """Takes the weights of the moment into their average."""
         assert self._averaged is not None
         self._averaged.add(self._n_made / self.n_planned)
+
+    def _tell(self, n_made: int) -> None:
+        """Lets the module know how much of training is over."""
+        self._module.done = min(1.0, n_made / self.n_planned)
 
     def _plan(self, now: float, seconds_a_step: float, within: float = math.inf) -> None:
         """Makes schedule and average end with the steps that there is time for, if not for all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -27,6 +28,11 @@ class SupervisedModule(pl.LightningModule):
         schedule: A choice from the catalogue of schedules.
         n_steps: Optimizer steps of a training that is not stopped early.
         augmentation: What makes other rows of those of a batch.
+
+    A network may have a method `penalty(done)`: what its last forward pass adds to the loss.
+
+    Attributes:
+        done: The share of training that is over, as far as whoever drives it tells.
     """
 
     def __init__(
@@ -45,13 +51,16 @@ class SupervisedModule(pl.LightningModule):
         self._schedule = schedule
         self._n_steps = n_steps
         self._augmentation = augmentation
+        self._penalty: Callable[[float], Tensor] | None = getattr(network, "penalty", None)
+        self.done = 0.0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         inputs, y = batch
         if self._augmentation is not None:
-            return self._mixed_loss(self._augmentation, batch)
-        loss: Tensor = self.loss(self.network(inputs), y)
-        return loss
+            loss = self._mixed_loss(self._augmentation, batch)
+        else:
+            loss = self.loss(self.network(inputs), y)
+        return loss if self._penalty is None else loss + self._penalty(self.done)
 
     def _mixed_loss(self, augmentation: Augmentation, batch: Batch) -> Tensor:
         inputs, y, other, share = augmentation(*batch)

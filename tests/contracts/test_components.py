@@ -31,7 +31,7 @@ def takes_long(component: Component) -> bool:
 
 
 def test_no_kind_of_component_is_forgotten_here() -> None:
-    places = {"network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing"}
+    places = {"network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing", "domain"}
     assert set(COMPONENTS) == {*STAGES, *places, "source"}
     assert all(COMPONENTS.values())
 
@@ -74,6 +74,11 @@ def test_batches(component: Component) -> None:
 @pytest.mark.parametrize("component", COMPONENTS["balancing"], ids=named)
 def test_balancing(component: Component) -> None:
     testing.check_balancing(component)
+
+
+@pytest.mark.parametrize("component", COMPONENTS["domain"], ids=named)
+def test_domain(component: Component) -> None:
+    testing.check_domain(component)
 
 
 @pytest.mark.parametrize("component", [step for step in STEPS if not takes_long(step)], ids=named)

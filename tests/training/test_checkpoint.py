@@ -28,7 +28,7 @@ from automl.values import (
 torch.set_num_threads(1)
 plugins.load_builtin()
 
-PLACES = ("network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches")
+PLACES = ("network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "domain")
 PLAIN = Configuration(
     preprocessing=(),
     network=Choice("mlp", {"depth": 1, "width": 8, "dropout": 0.2}),
@@ -44,6 +44,7 @@ STRUCTURED = {
     "image": BlockSpec("image", (1, 6, 6)),
     "sequence": BlockSpec("sequence", (2, 12)),
     "tokens": BlockSpec("tokens", (5,), (20,)),
+    "domain": BlockSpec("domain", (1,), (4,)),
 }
 
 
@@ -62,7 +63,8 @@ def rows(task=Task.BINARY, n_train=64, n_val=32, kinds=()):
     blocks = {"numeric": X, "categorical": codes}
     for kind in kinds:
         shape = (len(X), *STRUCTURED[kind].shape)
-        blocks[kind] = rng.integers(20, size=shape) if kind == "tokens" else rng.normal(size=shape).astype(np.float32)
+        codes = STRUCTURED[kind].cardinalities
+        blocks[kind] = rng.integers(codes[0], size=shape) if codes else rng.normal(size=shape).astype(np.float32)
     spec = InputSpec({**spec.blocks, **{kind: STRUCTURED[kind] for kind in kinds}})
     parts = [
         Part({name: block[chosen] for name, block in blocks.items()}, y[chosen])
@@ -136,7 +138,7 @@ def test_every_component_goes_on_where_it_was(component, tmp_path):
     network = Choice("realmlp") if "single_row" in component.traits else PLAIN.network  # without batch normalisation
     loss = PLAIN.loss if task is Task.BINARY else Choice("mse")
     configuration = replace(PLAIN, network=network, loss=loss)
-    data = rows(task, kinds=[kind for kind in STRUCTURED if kind in component.traits])
+    data = rows(task, kinds=[kind for kind in STRUCTURED if kind in (*component.traits, component.kind)])
     assert_same(replace(configuration, **{component.kind: Choice(component.name)}), data, tmp_path)
 
 
@@ -147,11 +149,12 @@ def test_every_component_goes_on_where_it_was(component, tmp_path):
         {"optimizer": Choice("sgd", {"lr": "find"}), "schedule": Choice("plateau"), "averaging": Choice("swa")},
         {"augmentation": Choice("mixup"), "averaging": Choice("ema"), "batches": Choice("balanced"), "clip_norm": 1.0},
         {"batch_size": "full"},
+        {"domain": Choice("adversarial"), "averaging": Choice("ema"), "optimizer": Choice("adamw", {"lr": "find"})},
     ],
     ids=str,
 )
 def test_combinations_go_on_where_they_were(changes, tmp_path):
-    assert_same(replace(PLAIN, **changes), rows(), tmp_path)
+    assert_same(replace(PLAIN, **changes), rows(kinds=[place for place in changes if place == "domain"]), tmp_path)
 
 
 def test_pieces_of_a_large_table_go_on_where_they_were(tmp_path):
