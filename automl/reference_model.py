@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 
-from automl.array_column import unpack
+from automl.array_column import ROWS, unpack
+from automl.block_features import ConvolutionFeatures, SequenceSummaries
 from automl.data.forecasting import seasonal_name
 from automl.errors import DataError, RefusedError
 from automl.preprocessing.encoding import Levels, TextDirections
@@ -29,8 +31,29 @@ from automl.values import Block, ColumnKind, Schema, Target, Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What there is, weakest first.
+#: What there is for every table, weakest first; `seasonal_naive` for forecasts alone.
 NAMES = ("dummy", "seasonal_naive", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
+
+#: What there is beside them, and the kinds of blocks that it reads as they are; all others see cells as columns.
+OF_BLOCKS = {
+    "summaries": (ColumnKind.SEQUENCE,),
+    "random_convolutions": (ColumnKind.SEQUENCE, ColumnKind.IMAGE),
+}
+
+#: What each is.
+ABOUT = {
+    "dummy": "class shares, the mean, or a quantile",
+    "seasonal_naive": "of a forecast: the last value of the same season",
+    "linear": "logistic, ridge or quantile regression over one-hot categories, numbers and TF-IDF weights of words",
+    "forest": "extremely randomised trees (Geurts et al. 2006)",
+    "boosting": "histogram gradient boosting, but for regularisation with its defaults",
+    "shallow_boosting": "the same of small trees, for as many steps as it helps",
+    "slow_boosting": "the same in many small steps",
+    "summaries": "boosting that sees each channel of a sequence by mean, deviation, least, largest, slope and "
+    "autocorrelation",
+    "random_convolutions": "`linear` over what fixed convolutions find (as MiniRocket, Dempster et al. 2021, in "
+    "sequences; random filters, Coates et al. 2011, in images), fitted on 10,000 rows at most",
+}
 
 #: Those that take small steps for as long as it helps.
 PATIENT = ("shallow_boosting", "slow_boosting")
@@ -73,6 +96,22 @@ MAX_PROGRAM_ROWS, MAX_PROGRAM_COLUMNS = 5_000, 300
 #: Columns that an image or a sequence in one column becomes at most, about.
 MAX_ARRAY_COLUMNS = 1024
 
+#: Rows that a linear model of what convolutions find is fitted on at most, and its steps: each row has many numbers.
+#: Cells of an image or a sequence that is read as it is, at most, about.
+MAX_CONVOLVED_ROWS, MAX_STEPS, MAX_CONVOLVED_CELLS = 10_000, 100, 4096
+
+#: Inverse penalties of such a model, from the strongest on, and the one where no other rows say which is best.
+STRENGTHS, USUAL_STRENGTH = (0.001, 0.01, 0.1, 1.0), 0.1
+
+#: Numbers of a matrix that is looked at in the space of its rows, at most.
+MAX_ROTATED = 50_000_000
+
+#: The cells of blocks are cut here, as they are for networks.
+MAX_CELL = 1e30
+
+#: Rows that are predicted at a time.
+PREDICTED_ROWS = 16_384
+
 #: A matrix with a larger share of numbers that are not zero is quicker dense.
 MAX_SPARSE_SHARE = 0.3
 
@@ -107,7 +146,7 @@ class ReferenceModel:
     """A fitted reference model: one estimator of each target, and of each quantile of one.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `ABOUT`.
         schema: Of the frames that it predicts on.
         fitted: In the order of the targets, and of the quantiles of each.
     """
@@ -134,17 +173,15 @@ class ReferenceModel:
         """Returns a fitted model.
 
         Args:
-            name: `dummy` (class shares, mean, quantile), `seasonal_naive` (of a forecast: the last value of the same
-                season), `linear` (logistic, ridge or quantile regression over one-hot categories), `forest` (extremely
-                randomised trees, Geurts et al. 2006), `boosting` (histogram gradient boosting, but for regularisation
-                with its defaults), `slow_boosting` (the same in many small steps) or
-                `shallow_boosting` (of small trees).
+            name: One of `ABOUT`.
             schema: Of the table.
             features: Canonical frame; (rows, columns).
             target: As of `Dataset`.
             seed: Of what is drawn at random.
-            held: When patient boosting stops; the others do not look at them.
-            like: One fitted on other rows, of which patient boosting takes number and size of its steps.
+            held: When patient boosting stops, and how strong the penalty of `random_convolutions` is; the others do not
+                look at them.
+            like: One fitted on other rows, of which patient boosting takes number and size of its steps, and
+                `random_convolutions` the penalty.
             n_trees: Of a forest.
             stop_at: `time.monotonic()` after which no further tree is grown.
 
@@ -178,6 +215,10 @@ class ReferenceModel:
 
     def predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Returns what `Predictor.predictions` does; the probability of a class that was not seen is zero."""
+        starts = range(0, max(len(features), 1), PREDICTED_ROWS)
+        return np.concatenate([self._predictions(features.iloc[at : at + PREDICTED_ROWS]) for at in starts])
+
+    def _predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
         waiting = iter(self.fitted)
         each = [_predictions(head, waiting, features) for head in self.schema.target.heads]
         if self.schema.baseline is not None:
@@ -244,9 +285,14 @@ def _fit(
         matrix = FrameMatrix(levels=[], numbers=[season], dates=[], texts=[], form="trees")
     elif name != "dummy":
         max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
-        form = "linear" if name == "linear" else "trees"
-        matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed)
+        form = "linear" if name in ("linear", "random_convolutions") else "trees"
+        read = [block for block in schema.blocks if block.kind in OF_BLOCKS.get(name, ())]
+        matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed, read=read)
     target = _relative(schema, features, target)
+    is_convolved = name == "random_convolutions"
+    if is_convolved and len(target) > MAX_CONVOLVED_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(target), MAX_CONVOLVED_ROWS, replace=False))
+        features, target = features.iloc[rows], target[rows]
     estimator = _estimator(name, schema, target, seed, level)
     if isinstance(estimator, Forest):
         estimator.set_params(n_trees=n_trees)
@@ -264,7 +310,49 @@ def _fit(
         return Fitted(matrix, estimator.fit(X, target, matrix.transform(held.features), held_target, stop_at))
     if isinstance(estimator, (BoostedTrees, Forest)):
         return Fitted(matrix, estimator.fit(X, target, stop_at=stop_at))
+    if is_convolved and schema.target.task.is_classification:
+        held = held if held is not None and len(held.target) else None
+        strengths = STRENGTHS if held else (getattr(like, "C", USUAL_STRENGTH),)
+        X_val, y_val = (X, target) if held is None else (matrix.transform(held.features), held.target)
+        return Fitted(matrix, _penalised(X, target, X_val, y_val, strengths))
     return Fitted(matrix, estimator.fit(X, target))
+
+
+def _penalised(X: Any, y: NDArray[Any], X_val: Any, y_val: NDArray[Any], strengths: Sequence[float]) -> Any:
+    """Returns the logistic regression of the penalty that does best on other rows; steps end early where they are many.
+
+    Of fewer rows than columns, the weights lie in the space of the rows, and are looked for there.
+
+    Args:
+        X, y: (rows, columns) and (rows,).
+        X_val, y_val: The other rows; of classes that `y` lacks, they are left out.
+        strengths: Inverse penalties, from the strongest on.
+    """
+    from scipy.sparse import issparse
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    seen = np.isin(y_val, y)
+    X_val, y_val = X_val[seen], y_val[seen]
+    axes = None
+    if X.shape[0] < X.shape[1] and np.prod(X.shape) <= MAX_ROTATED:
+        X = X.toarray() if issparse(X) else X
+        axes = np.linalg.svd(X, full_matrices=False)[2]  # (rows, columns)
+        X, X_val = X @ axes.T, X_val @ axes.T
+    model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
+    best, least = model, math.inf
+    for strength in strengths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = deepcopy(model).set_params(C=strength).fit(X, y)
+        told = model.predict_proba(X_val)[np.arange(len(y_val)), np.searchsorted(model.classes_, y_val)]
+        loss = float(-np.log(np.maximum(told, 1e-15)).mean()) if len(y_val) else 0.0
+        if loss >= least:
+            break
+        best, least = model, loss
+    if axes is not None:
+        best.coef_, best.n_features_in_ = best.coef_ @ axes, axes.shape[1]
+    return best
 
 
 def _programmed(X: Any, y: NDArray[Any], seed: int) -> tuple[Any, NDArray[Any]]:
@@ -328,8 +416,9 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level
         return DummyRegressor() if regression else DummyClassifier(strategy="prior")
     if name == "seasonal_naive":
         return SeasonalNaive()
-    if name == "linear":
-        return RidgeCV(np.logspace(-2, 3, 6)) if regression else LogisticRegression(max_iter=300)
+    if name in ("linear", "random_convolutions"):
+        penalties = np.logspace(-2, 3, 6) if name == "linear" else np.logspace(0, 5, 6)
+        return RidgeCV(penalties) if regression else LogisticRegression(max_iter=300)
     if name == "forest":
         return Forest(classification=not regression, random_state=seed)
     if name in PATIENT:
@@ -359,19 +448,20 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level
     )
 
 
-def _averaged(arrays: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns arrays (rows, channels, ...) as columns, means of neighbours where these are many; (rows, columns)."""
+def _averaged(arrays: NDArray[np.float32], n_cells: int) -> NDArray[np.float32]:
+    """Returns arrays (rows, channels, ...) of at most so many cells, about: means of neighbours where these are more."""
     n_rows, n_channels, *sides = arrays.shape
-    size = math.ceil((math.prod(arrays.shape[1:]) / MAX_ARRAY_COLUMNS) ** (1 / len(sides)))
-    if size > 1:
-        edges = [(0, -side % size) for side in sides]
-        padded = np.pad(arrays, [(0, 0), (0, 0), *edges], constant_values=np.nan)
-        cells = [part for side in padded.shape[2:] for part in (side // size, size)]
-        axes = tuple(range(3, 3 + 2 * len(sides), 2))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of nothing there is no mean
-            arrays = np.nanmean(padded.reshape(n_rows, n_channels, *cells), axis=axes)
-    return arrays.reshape(n_rows, -1).astype(np.float64)
+    size = math.ceil((math.prod(arrays.shape[1:]) / n_cells) ** (1 / len(sides)))
+    if size <= 1:
+        return arrays
+    edges = [(0, -side % size) for side in sides]
+    padded = np.pad(arrays, [(0, 0), (0, 0), *edges], constant_values=np.nan)
+    cells = [part for side in padded.shape[2:] for part in (side // size, size)]
+    axes = tuple(range(3, 3 + 2 * len(sides), 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing there is no mean
+        found: NDArray[np.float32] = np.nanmean(padded.reshape(n_rows, n_channels, *cells), axis=axes)
+    return found
 
 
 def _allowed_types() -> frozenset[str]:
@@ -379,9 +469,9 @@ def _allowed_types() -> frozenset[str]:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 
-    kinds = (FrameMatrix, BoostedTrees, Forest, HashedWords, LogisticRegression, RidgeCV, QuantileRegressor)
-    simple = (DummyClassifier, DummyRegressor, SeasonalNaive)
-    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (*kinds, *simple))
+    ours = (FrameMatrix, BoostedTrees, Forest, HashedWords, SequenceSummaries, ConvolutionFeatures, SeasonalNaive)
+    kinds = (*ours, LogisticRegression, RidgeCV, QuantileRegressor, DummyClassifier, DummyRegressor)
+    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
 
 
 class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -391,9 +481,11 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         levels, numbers, dates, texts: Names of the columns.
         arrays: Name of a packed column -> kind and shape of its block; they are averaged over neighbouring pixels or
             steps until a row is some 1,000 numbers.
+        blocks: Sequences and images that are read as they are, each by `name`, `kind`, `columns` (none of a packed one) and
+            `shape`; the cells of others are numbers.
         form: `linear`: numbers are filled in, told to be missing and standardised, categories are one-hot, texts
-            TF-IDF weights of hashed words. `trees`: missing numbers stay missing, categories are codes, texts their
-            main directions.
+            TF-IDF weights of hashed words, blocks what fixed convolutions find. `trees`: missing numbers stay missing,
+            categories are codes, texts their main directions, blocks summaries.
         task: Which means of the target are meant.
         max_levels: For trees, a column of more levels is not codes but means of the target, of a training row those of
             other rows (cross-fitted). Three other tables with such columns: errors 0.5 to 3 % smaller.
@@ -403,6 +495,8 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         coded_, averaged_: Columns of categories of the one kind and of the other.
     """
 
+    blocks: Sequence[Mapping[str, Any]] = ()  # of models that were saved before there were any
+
     def __init__(
         self,
         *,
@@ -411,6 +505,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         dates: list[str],
         texts: list[str],
         arrays: dict[str, tuple[str, list[int]]] | None = None,
+        blocks: Sequence[Mapping[str, Any]] = (),
         form: str = "linear",
         task: str = Task.REGRESSION.value,
         max_levels: int = MAX_LEVELS,
@@ -421,20 +516,26 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.dates = dates
         self.texts = texts
         self.arrays = arrays
+        self.blocks = blocks
         self.form = form
         self.task = task
         self.max_levels = max_levels
         self.seed = seed
 
     @classmethod
-    def of(cls, schema: Schema, *, form: str, max_levels: int, seed: int) -> FrameMatrix:
-        """Returns one for the columns of a table, not fitted."""
+    def of(cls, schema: Schema, *, form: str, max_levels: int, seed: int, read: Sequence[Block] = ()) -> FrameMatrix:
+        """Returns one for the columns of a table, not fitted; some blocks are read as they are."""
+        numbers = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.IMAGE, ColumnKind.SEQUENCE)
+        cells = {column for block in read for column in block.columns}
         return cls(
             levels=schema.names(ColumnKind.CATEGORICAL),
-            numbers=schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.IMAGE, ColumnKind.SEQUENCE),
+            numbers=[name for name in numbers if name not in cells],
             dates=schema.names(ColumnKind.DATETIME),
             texts=schema.names(ColumnKind.TEXT),
-            arrays={block.name: (block.kind.value, list(block.shape)) for block in schema.read_blocks},
+            arrays={b.name: (b.kind.value, list(b.shape)) for b in schema.read_blocks if b not in read},
+            blocks=[
+                {"name": b.name, "kind": b.kind.value, "columns": list(b.columns), "shape": list(b.shape)} for b in read
+            ],
             form=form,
             task=schema.target.task.value if schema.target.task.is_classification else Task.REGRESSION.value,
             max_levels=max_levels,
@@ -461,6 +562,8 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name in self.texts:
             words = HashedWords() if self.form == "linear" else TextDirections(random_state=self.seed)
             self.parts_[f"text {name}"] = words.fit(self._words(X, [name])[:, 0])
+        for block in self.blocks:
+            self.parts_[f"block {block['name']}"] = self._reading(block).fit(self._cells(X, block))
         return self._joined(X, means)
 
     def transform(self, X: pd.DataFrame) -> Any:
@@ -481,6 +584,7 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             values = self._values(X)
             found.append(self.parts_["numbers"].transform(values) if self.form == "linear" else values)
         found += [self.parts_[f"text {name}"].transform(self._words(X, [name])[:, 0]) for name in self.texts]
+        found += [self.parts_[f"block {b['name']}"].transform(self._cells(X, b)) for b in self.blocks]
         if not found:
             return np.zeros((len(X), 1))
         if not any(map(issparse, found)):
@@ -502,8 +606,34 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         blocks = [
             Block(name, ColumnKind(kind), (), tuple(shape)) for name, (kind, shape) in (self.arrays or {}).items()
         ]
-        arrays = [_averaged(unpack(X[block.name], block)) for block in blocks]
+        arrays = [_averaged(unpack(X[block.name], block), MAX_ARRAY_COLUMNS) for block in blocks]
+        arrays = [array.reshape(len(X), -1).astype(np.float64) for array in arrays]
         return np.column_stack([*numbers, *days, *arrays])
+
+    def _reading(self, block: Mapping[str, Any]) -> Any:
+        """Returns what reads a block, not fitted."""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if self.form == "trees":
+            return SequenceSummaries()
+        convolutions = ConvolutionFeatures(sequence=block["kind"] == ColumnKind.SEQUENCE.value, random_state=self.seed)
+        return make_pipeline(convolutions, StandardScaler())
+
+    @staticmethod
+    def _cells(X: pd.DataFrame, block: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Returns the rows of a block, averaged over neighbours where they are large; (rows, channels, ...)."""
+        packed = Block(block["name"], ColumnKind(block["kind"]), (), tuple(block["shape"]))
+        parts = []
+        for first in range(0, max(len(X), 1), ROWS):  # large images do not fit into memory all at once
+            rows = X.iloc[first : first + ROWS]
+            if block["columns"]:
+                cells = np.clip(rows[block["columns"]].to_numpy(np.float64), -MAX_CELL, MAX_CELL)
+                arrays = cells.astype(np.float32).reshape(-1, *block["shape"])
+            else:
+                arrays = unpack(rows[block["name"]], packed)
+            parts.append(_averaged(arrays, MAX_CONVOLVED_CELLS))
+        return np.concatenate(parts)
 
     @staticmethod
     def _words(X: pd.DataFrame, names: list[str]) -> NDArray[np.object_]:

@@ -23,7 +23,7 @@ def run_reference(name: str, data: Path, out: Path, objective: str, seed: int, s
     """Returns a reference model's score, and writes its models and its validation predictions to `out`.
 
     Args:
-        name: One of `reference_model.NAMES`.
+        name: One of `reference_model.ABOUT`.
         data: The study's data folder, of which only the search part is opened.
         out: Folder for what is written.
         objective: The metric that the score is of.
@@ -57,7 +57,7 @@ def refit(name: str, data: Path, out: Path, objective: str, seed: int) -> bool:
     """Fits a reference model once more, on all search rows, and writes it to `refit` beside the first one.
 
     Args:
-        name: One of `reference_model.NAMES`.
+        name: One of `reference_model.ABOUT`.
         data: The study's data folder.
         out: The reference's folder.
         objective: The metric by which the two are compared.

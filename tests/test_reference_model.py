@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from automl import metrics
-from automl.data.blocks import ForecastLayout
+from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
 from automl.data.forecasting import STEERING, windows
 from automl.errors import RefusedError
-from automl.jobs import REFERENCES
+from automl.jobs import BLOCK_REFERENCES, REFERENCES, references
 from automl.preprocessing.saving import write
 from automl.reference_model import (
+    ABOUT,
     FIRST_ROUNDS,
     LARGEST_STEP,
     NAMES,
+    OF_BLOCKS,
     BoostedTrees,
     FrameMatrix,
     HashedWords,
@@ -45,6 +48,72 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_launcher_knows_all_of_them() -> None:
     assert REFERENCES == NAMES
+    assert BLOCK_REFERENCES == OF_BLOCKS
+    assert set(ABOUT) == {*NAMES, *OF_BLOCKS}
+
+
+def with_blocks(task: Task, kinds: tuple[str, ...], n_rows: int = 150) -> Dataset:
+    """Returns a table of waves and stripes, and whatever comes beside; how fast and how steep they are is the target.
+
+    Each begins anywhere, so that no cell by itself tells anything.
+    """
+    rng = np.random.default_rng(0)
+    level = rng.integers(0, 2 if task is Task.BINARY else 3, n_rows)
+    begin = rng.uniform(0, 2 * np.pi, n_rows)
+    steps = np.sin(begin[:, None] + np.arange(24) * (0.4 + 0.5 * level[:, None]))
+    row, column = np.divmod(np.arange(64), 8)
+    pixels = np.sin(begin[:, None] + np.where(level[:, None] % 2, row, column) * (1.0 + (level[:, None] > 1)))
+    cells = {"sequence": steps, "image": pixels}
+    shapes = {"sequence": [1, 24], "image": [1, 8, 8]}
+    made = pd.DataFrame(
+        {"side": rng.choice(["left", "right"], n_rows), "t": level * 1.0 if not task.is_classification else level}
+    )
+    for kind in kinds:
+        values = pd.DataFrame(cells[kind]).add_prefix(f"{kind}_")
+        made = pd.concat([made, values.mask(rng.uniform(size=values.shape) < 0.02)], axis=1)
+    layouts = [BlockLayout(kind, f"{kind}_*", shapes[kind]) for kind in kinds]  # type: ignore[arg-type]
+    return make_dataset(made, target="t", task=task, name="x", source="y", blocks=layouts)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [((), set()), (("image",), {"random_convolutions"}), (("image", "sequence"), {"summaries", "random_convolutions"})],
+)
+def test_a_table_has_those_of_its_blocks(kinds: tuple[str, ...], names: set[str]) -> None:
+    found = references(with_blocks(Task.BINARY, kinds, 20).schema)
+    assert set(found) == {*OF_TABLES, *names}
+    assert [name for name in found if name in NAMES] == OF_TABLES
+
+
+def test_quantiles_have_none_that_would_be_too_large_a_linear_program() -> None:
+    schema = with_blocks(Task.REGRESSION, ("sequence",), 20).schema
+    target = replace(schema.target, task=Task.QUANTILE, quantiles=(0.1, 0.9))
+    found = references(replace(schema, target=target))
+    assert "summaries" in found
+    assert "random_convolutions" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "task"),
+    [
+        ("summaries", ("sequence", "image"), Task.BINARY),
+        ("random_convolutions", ("sequence",), Task.MULTICLASS),
+        ("random_convolutions", ("image",), Task.REGRESSION),
+        ("random_convolutions", ("image", "sequence"), Task.BINARY),
+    ],
+)
+def test_blocks_are_read_as_they_are(name: str, kinds: tuple[str, ...], task: Task, tmp_path: Path) -> None:
+    data = with_blocks(task, kinds)
+    train, val = np.arange(0, 100), np.arange(100, 150)
+    metric = metrics.default_metric(task)
+    scores = []
+    for each in (name, "linear"):
+        model = ReferenceModel.fit(each, data.schema, data.features.iloc[train], data.target[train], 0)
+        scores.append(metrics.score(metric, data.target[val], model.predictions(data.features.iloc[val])))
+        model.save(tmp_path / "model.skops")
+        loaded = ReferenceModel.load(tmp_path / "model.skops", data.schema)
+        np.testing.assert_array_equal(loaded.predictions(data.features), model.predictions(data.features))
+    assert metric.better(*scores)
 
 
 @pytest.mark.parametrize("name", OF_TABLES)
@@ -98,6 +167,19 @@ def test_a_class_of_one_row_is_put_up_with(name: str) -> None:
     dataset = make_dataset(made, target="target", name="x", source="y")
     model = ReferenceModel.fit(name, dataset.schema, dataset.features, dataset.target, 0)
     assert model.predictions(dataset.features).shape == (40, 3)
+
+
+def test_noise_is_met_with_a_strong_penalty_and_fitted_alike_later() -> None:
+    data = with_blocks(Task.BINARY, ("sequence",), 90)
+    noise = np.random.default_rng(1).integers(0, 2, 90)
+    fit = ("random_convolutions", data.schema, data.features.iloc[:60])
+    strengths = []
+    for target in (data.target, noise):
+        model = ReferenceModel.fit(*fit, target[:60], 0, held=Held(data.features.iloc[60:], target[60:]))
+        again = ReferenceModel.fit(*fit, target[:60], 0, like=model)
+        assert again.fitted[0].estimator.C == model.fitted[0].estimator.C
+        strengths.append(model.fitted[0].estimator.C)
+    assert strengths[0] > strengths[1]
 
 
 # --- the trees -----------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def test_each_is_scored_on_the_rows_that_trials_are_scored_on(
     folds = storage.load_folds(study.folder.data)
     y_val = [target[fold.val] for fold in folds]
     values = {}
-    for name in jobs.references(of)[: None if task in PLAIN_TASKS else 3]:
+    for name in jobs.references(study.prepared.schema)[: None if task in PLAIN_TASKS else 3]:
         scored = references.run_reference(name, study.folder.data, tmp_path / name, metric.name, seed=0)
         stored = np.load(tmp_path / name / "validation.npy")
         again = metrics.score_all_folds(of, y_val, by_fold(stored, folds))
