@@ -160,6 +160,17 @@ def large() -> list[Row]:
     ]
 
 
+def kinds() -> list[Row]:
+    """Returns how training does on each kind of data, beside a loop in plain torch over the same rows and network."""
+    command = [sys.executable, str(HERE / "kind_speed.py")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=studies.single_threaded())
+    rows = []
+    for name, found in json.loads(done.stdout.splitlines()[-1]).items():
+        detail = f"{found['ours']:.2f} s / {found['bare']:.2f} s"
+        rows.append(Row(f"{name}: training / bare loop", "<= 1.5", found["ratio"], detail))
+    return rows
+
+
 def gpu() -> list[Row]:
     """Returns how trials share a GPU, beside the bare loop there; nothing on a machine without one."""
     import torch
@@ -192,6 +203,7 @@ GROUPS: dict[str, Callable[[], list[Row]]] = {
     "memory": memory,
     "tracking": tracking,
     "large": large,
+    "kinds": kinds,
     "gpu": gpu,
 }
 #: Half of the target: neighbours on a busy machine do not slow both sides alike.

@@ -323,6 +323,14 @@ def test_the_profile_explains_a_trial() -> None:
     assert next(value for name, value in parts.items() if name.startswith("not explained")) < 0.2 * whole
 
 
+@pytest.mark.slow
+def test_each_kind_of_data_is_trained_on_by_both_sides() -> None:
+    found = json.loads(_run("kind_speed", "--rows", "200", "--epochs", "1", "--repeats", "1"))
+    assert {name.partition(":")[0] for name in found} == {"table", "image", "sequence", "text", "mixture"}
+    for sides in found.values():
+        assert sides["ratio"] == pytest.approx(sides["ours"] / sides["bare"])
+
+
 # --- the portfolio -------------------------------------------------------------------------------------------------
 
 
