@@ -30,14 +30,24 @@ def takes_long(component: Component) -> bool:
     return "takes_seconds" in component.traits or any(trait.startswith("package:") for trait in component.traits)
 
 
+def takes_file(component: Component) -> bool:
+    return any(trait.startswith("path:") for trait in component.traits)
+
+
 def test_no_kind_of_component_is_forgotten_here() -> None:
     places = {"network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing", "domain"}
     assert set(COMPONENTS) == {*STAGES, *places, "source"}
     assert all(COMPONENTS.values())
 
 
-@pytest.mark.parametrize("component", COMPONENTS["network"], ids=named)
+@pytest.mark.parametrize("component", [c for c in COMPONENTS["network"] if not takes_file(c)], ids=named)
 def test_network(component: Component) -> None:
+    testing.check_network(component)
+
+
+@pytest.mark.slow  # networks as large as those who make such files train them
+@pytest.mark.parametrize("component", [c for c in COMPONENTS["network"] if takes_file(c)], ids=named)
+def test_network_that_takes_a_file(component: Component) -> None:
     testing.check_network(component)
 
 

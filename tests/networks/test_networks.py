@@ -41,6 +41,7 @@ SMALL = {
     "inception_time": {"width": 8, "depth": 3},
     "bag_of_words": {"n_pairs": 100, "word_dropout": 0.0},
     "mixture": {"encoder_width": 8, "width": 16},
+    "pretrained_backbone": {"width": 4, "side": 16, "backbone_rate": 1.0},
 }
 NETWORKS = {name: catalogue("network")[name] for name in catalogue("network").names()}
 NAMES = list(NETWORKS)
@@ -85,7 +86,9 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "pretrained_backbone" else name for name in NAMES]
+)
 def test_learns_32_rows_by_heart(name):
     inputs = inputs_of(name)[-1]
     network = build(name, inputs, 2, **without_dropout(name))
@@ -155,6 +158,7 @@ WRONG = {
     "inception_time": [{"depth": 0}],
     "transformer": [{"width": 30, "heads": 4}, {"patch": 0}],
     "mixture": [{"depth": 0}, {"width": 30}, {"encoder_width": 6}],
+    "pretrained_backbone": [{"width": 0}, {"side": -1}, {"backbone_rate": -0.1}],
 }
 
 
