@@ -134,7 +134,10 @@ class Catalogue:
 
 
 #: Kinds that are preprocessing stages, in the order in which an unordered mind would run them.
-STAGES = ("cleaning", "imputation", "encoding", "clipping", "scaling", "resampling", "selection", "reduction")
+STAGES = (
+    *("tokenisation", "vectorisation"),
+    *("cleaning", "imputation", "encoding", "clipping", "scaling", "resampling", "selection", "reduction"),
+)
 
 CATALOGUES: dict[str, Catalogue] = {
     kind: Catalogue(kind) for kind in (*STAGES, *REQUIRED_PLACES, *OPTIONAL_PLACES, "source")

@@ -21,6 +21,8 @@ from automl.errors import ConfigError
 #: Modules whose import registers components.
 REGISTERING = (
     "automl.data.sources",
+    "automl.preprocessing.tokenisation",
+    "automl.preprocessing.vectorisation",
     "automl.preprocessing.cleaning",
     "automl.preprocessing.imputation",
     "automl.preprocessing.encoding",

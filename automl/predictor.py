@@ -108,6 +108,12 @@ class Predictor:
         """Rows that are predicted at once."""
         return min(CHUNK_ROWS, max(CHUNK_CELLS // self.schema.n_cells, 64))
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages that predicting needs beside those that every model does."""
+        networks = [member for member in self.members if isinstance(member, Member)]
+        return frozenset[str]().union(*(member.preprocessing.packages for member in networks))
+
     def predictions(self, frame: pd.DataFrame, places: Places | None = None) -> NDArray[np.float64]:
         """Returns probabilities (rows, classes), in the order of the target's classes, or values (rows,).
 
@@ -169,6 +175,7 @@ class Predictor:
             "members": [_describe(member) for member in self.members],
             "calibration": [calibration.to_json() for calibration in self.calibrations],
             "decision": list(self.decision),
+            "packages": sorted(self.packages),
         }
         _write(folder / "architecture.json", document)
         tensors = {

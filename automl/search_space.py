@@ -445,9 +445,11 @@ class SearchSpace(_Strict):
         """
         notes = []
         stages = []
+        no_texts = "there are no texts" if not schema.names(ColumnKind.TEXT) else ""
         idle = {
             "imputation": "nothing is missing" if not any(column.n_missing for column in schema.used) else "",
             "encoding": "there are no categories" if not schema.names(ColumnKind.CATEGORICAL) else "",
+            **dict.fromkeys(("tokenisation", "vectorisation"), no_texts),
         }
         for stage in self.preprocessing:
             if idle.get(stage.stage) and (len(stage.options) > 1 or stage.options[0].params):
@@ -560,8 +562,21 @@ def _check_option(option: Option, known: Catalogue, place: str) -> list[Problem]
             remedy = did_you_mean(name, list(hyperparameters)) or "It has no hyperparameters."
             problems.append(Problem(f"`{option.name}` has no hyperparameter `{name}`", dotted, remedy))
             continue
+        if f"path:{name}" in known[option.name].traits:
+            problems += _check_paths(distribution, hyperparameters[name].default, dotted)
         wrong = [end for end in distribution.ends() if not hyperparameters[name].accepts(end)]
         if wrong:
             shown = ", ".join(f"`{end}`" for end in wrong)
             problems.append(Problem(f"found {shown}; allowed: {hyperparameters[name].describe()}", dotted))
     return problems
+
+
+def _check_paths(distribution: Distribution, default: Scalar, where: str) -> Iterator[Problem]:
+    """Yields what is not there of the files or folders that a hyperparameter names (the trait `path:NAME`)."""
+    for end in distribution.ends():
+        if end == default or not isinstance(end, str):
+            continue
+        if not Path(end).is_absolute():
+            yield Problem(f"found `{end}`", where, f"Give the full path: {Path(end).resolve()}")
+        elif not Path(end).exists():
+            yield Problem(f"there is no `{end}`", where, "Name what is on this machine; nothing is downloaded.")

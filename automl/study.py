@@ -334,7 +334,8 @@ def _make_servable(folder: Path, schema: Schema) -> None:
     inputs = [(name, "any", name not in unneeded) for name in schema.inputs]
     what = schema.target.names if schema.target.parts else ["prediction"]
     outputs = [(name, _label_type(of) if name in what else "double") for name, of in schema.target.columns()]
-    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED]
+    needed = (*REQUIRED, *read_json(folder / "architecture.json")["packages"])
+    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in needed]
     write_mlmodel(
         folder,
         loader_module="automl.predictor",

@@ -675,7 +675,8 @@ def _check_step(steps: Sequence[Step], dataset: Dataset, case: str) -> None:
     y_view = y[train]
     y_view.flags.writeable = False  # as of a file that is mapped into memory
 
-    fitted = Preprocessing(steps, dataset.schema, seed=7)
+    tokens = steps[-1].stage == "tokenisation"
+    fitted = Preprocessing(steps, dataset.schema, seed=7, tokens=tokens)
     rows, targets = fitted.fit_resample(features.iloc[train], y_view)
     _require(given.equals(features.iloc[train]), f"{case} changes the table that it is given")
     _check_training_rows(rows, targets, given_y, fitted, steps[-1], case)
@@ -692,7 +693,7 @@ def _check_step(steps: Sequence[Step], dataset: Dataset, case: str) -> None:
         _check_same(alone, _take(expected, slice(position, position + 1)), message, exact=False)
     _check_blocks(fitted.transform(features.iloc[:0]), 0, fitted, f"{case} transforming no rows")
 
-    twin = Preprocessing(steps, dataset.schema, seed=7)
+    twin = Preprocessing(steps, dataset.schema, seed=7, tokens=tokens)
     again, targets_again = twin.fit_resample(features.iloc[train], y_view)
     message = f"{case} gives other rows for the same seed"
     _require(np.array_equal(targets, targets_again, equal_nan=True), message)

@@ -286,24 +286,28 @@ class TargetMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class TextDirections(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Latent semantic analysis of one text column: TF-IDF of hashed words, reduced to 64 directions.
+    """Latent semantic analysis of one text column: TF-IDF of hashed words, reduced to a few directions.
 
-    Fewer where there are fewer training rows.
+    There are fewer where there are fewer training rows.
 
     Words are hashed, not listed: a saved model then holds no word of a training text, and a training fold without any
     word, or with none that occurs twice, is no special case.
 
     Deerwester et al., "Indexing by latent semantic analysis", 1990; Weinberger et al., "Feature hashing for large
     scale multitask learning", 2009.
+
+    Args:
+        n_components: Directions at most.
     """
 
-    def __init__(self, *, random_state: int | None = None) -> None:
+    def __init__(self, *, n_components: int = TEXT_COLUMNS, random_state: int | None = None) -> None:
+        self.n_components = n_components
         self.random_state = random_state
 
     def fit(self, X: NDArray[np.object_], y: NDArray[Any] | None = None) -> TextDirections:
         self.tfidf_ = TfidfTransformer(sublinear_tf=True)
         weights = self.tfidf_.fit_transform(self._counts(X))
-        self.svd_ = CappedSVD(n_components=TEXT_COLUMNS, random_state=self.random_state).fit(weights)
+        self.svd_ = CappedSVD(n_components=self.n_components, random_state=self.random_state).fit(weights)
         return self
 
     def transform(self, X: NDArray[np.object_]) -> NDArray[np.floating[Any]]:

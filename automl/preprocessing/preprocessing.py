@@ -2,11 +2,12 @@
 
 The rows travel as *blocks*: `numeric` (float64 with NaN: numbers, booleans, the parts of dates, what texts became),
 `categorical` (strings until they are encoded, int64 codes from then on), and each of the schema's blocks by its name
-(float32: images and sequences, centred and scaled by channel before all steps). Texts are numbers, or `tokens` for
-networks that read them. What a stage reads and writes:
+(float32: images and sequences, centred and scaled by channel before all steps). What a stage reads and writes:
 
 | stage      | reads       | writes                                                      |
 | ---------- | ----------- | ----------------------------------------------------------- |
+| tokenisation | texts     | a block `tokens` of each, if the network reads tokens       |
+| vectorisation | texts    | numeric, if it does not                                     |
 | cleaning   | all         | fewer training rows; nothing at prediction                  |
 | imputation | numeric     | numeric, and categorical with the trait `fills_categories`  |
 | encoding   | categorical | numeric, or categorical with the trait `categorical_output` |
@@ -65,12 +66,13 @@ from automl.preprocessing import (  # noqa: F401  register
     resampling,
     scaling,
     selection,
+    tokenisation,
+    vectorisation,
 )
 from automl.preprocessing.baseline import BaselineScaling
 from automl.preprocessing.channels import ChannelScaling
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.saving import read, write
-from automl.preprocessing.tokens import N_CODES, HashedTokens
 from automl.values import (
     BlockSpec,
     Choice,
@@ -112,6 +114,9 @@ MIN_DOMAIN_ROWS = 2
 
 #: What runs where the steps do not say otherwise: no network takes missing numbers or strings.
 NEEDED = {"imputation": Choice("median"), "encoding": Choice("ordinal")}
+
+#: Stages that say how texts are read, before all others, and what they do where the steps do not say.
+READING = {"tokenisation": Choice("hashed_words"), "vectorisation": Choice("directions")}
 
 #: Stages that must have run before a stage.
 BEFORE = {"resampling": ("imputation", "encoding"), "selection": ("imputation",), "reduction": ("imputation",)}
@@ -176,16 +181,16 @@ class Preprocessing:
     """The steps of a configuration, to be fitted on the training rows of one fold.
 
     Where the steps lack an imputation, `median` runs first, or after a cleaning that does; where they lack an
-    encoding, `ordinal` runs after the imputation. Dates and texts become numbers before all steps: a date its days
-    since 1970, year, month, day of the month, day of the week and hour; a text up to 64 directions of its TF-IDF
-    weights.
+    encoding, `ordinal` runs after the imputation. Dates and texts are read before all steps: a date becomes its days
+    since 1970, year, month, day of the month, day of the week and hour; a text what the stage `tokenisation` makes of
+    it for networks that read tokens, and what `vectorisation` makes of it for others.
 
     Args:
         steps: In the order in which they run.
         schema: Of the canonical frame: numbers and booleans as float64, dates as datetime64, the others as strings.
         seed: Of everything that is drawn at random.
         quantiles: Whether the network is told the quantiles of numeric columns.
-        tokens: Whether the network reads texts, instead of seeing the directions of their TF-IDF weights.
+        tokens: Whether the network reads texts as tokens, instead of seeing numbers.
         domains: Whether something is made of the rows' domains, whose codes are a block then.
 
     Attributes:
@@ -209,7 +214,9 @@ class Preprocessing:
         problems = self.check([(step.stage, [step.choice.name]) for step in steps], schema, tokens=tokens)
         if problems:
             raise ConfigError(problems)
-        self.steps = _complete(steps)
+        self.steps = _complete([step for step in steps if step.stage not in READING])
+        stage = "tokenisation" if tokens else "vectorisation"
+        self.reading = next((step for step in steps if step.stage == stage), Step(stage, READING[stage]))
         self.schema = schema
         self.seed = seed
         self.quantiles = quantiles
@@ -239,6 +246,11 @@ class Preprocessing:
             tokens: Whether a network reads texts.
         """
         return list(_problems(stages, schema, where, tokens))
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages that `transform` needs beside those of every model; a transformer tells its `packages`."""
+        return frozenset(name for step in self._fitted for name in getattr(step.transformer, "packages", ()))
 
     def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
@@ -343,7 +355,10 @@ class Preprocessing:
     def save(self, path: Path) -> None:
         """Writes everything that `transform` needs to one skops file: no code, and no training rows."""
         document = {
-            "steps": [{"stage": s.stage, "name": s.choice.name, "params": dict(s.choice.params)} for s in self.steps],
+            "steps": [
+                {"stage": step.stage, "name": step.choice.name, "params": dict(step.choice.params)}
+                for step in (self.reading, *self.steps)
+            ],
             "seed": self.seed,
             "inputs": self.inputs.to_json(),
             "notes": list(self.notes),
@@ -394,8 +409,11 @@ class Preprocessing:
                     break
                 rows = self._advance(self.steps[n_done], rows)
                 n_done += 1
-        n_domains = next((len(step.transformer.levels_[0]) + 1 for step in self._fitted if step.source == DOMAIN), 0)
-        self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles, n_domains)
+        n_codes = {
+            step.destination: step.transformer.n_codes_ for step in self._fitted if step.destination.startswith(TOKENS)
+        }
+        n_codes |= {DOMAIN: len(step.transformer.levels_[0]) + 1 for step in self._fitted if step.source == DOMAIN}
+        self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles, n_codes)
         return rows
 
     def _resume(self, cache: PrefixCache) -> tuple[int, Rows | None]:
@@ -428,9 +446,10 @@ class Preprocessing:
         return cache.store(self._until(n_done), self.seed, document, arrays, seconds)
 
     def _until(self, n_done: int) -> list[Step]:
-        """Returns what names the rows after some steps: these, and what is read beside columns."""
-        read = {"text": self.tokens, DOMAIN: self.domains}
-        return [*(Step(what, Choice(TOKENS)) for what, is_read in read.items() if is_read), *self.steps[:n_done]]
+        """Returns what names the rows after some steps: these, and how texts and domains are read."""
+        reading = [self.reading] if self.schema.names(ColumnKind.TEXT) else []
+        domains = [Step(DOMAIN, Choice(TOKENS))] if self.domains else []
+        return [*reading, *domains, *self.steps[:n_done]]
 
     def _fitted_document(self) -> list[dict[str, Any]]:
         return [
@@ -454,14 +473,16 @@ class Preprocessing:
             codes = encoding.Levels(min_frequency=MIN_DOMAIN_ROWS)
             blocks = self._fit(FittedStep(DOMAIN, DOMAIN, codes), blocks, target)
         for number, name in enumerate(self.schema.names(ColumnKind.TEXT), start=1):
+            choice = self.reading.choice
+            component = catalogue(self.reading.stage)[choice.name]
+            reader = _seeded(component.factory(self.schema.target.task, **choice.params), self.seed)
             if self.tokens:
                 tokens = f"{TOKENS}_{number}" if number > 1 else TOKENS
-                blocks = self._fit(FittedStep(f"text {name}", tokens, HashedTokens()), blocks, target)
+                blocks = self._fit(FittedStep(f"text {name}", tokens, reader), blocks, target)
                 self.notes += (f"text `{name}` became {blocks[tokens].shape[1]} tokens",)
                 continue
             n_before = _n_columns(blocks)[NUMERIC]
-            step = FittedStep(f"text {name}", NUMERIC, _seeded(encoding.TextDirections(), self.seed))
-            blocks = self._fit(step, blocks, target)
+            blocks = self._fit(FittedStep(f"text {name}", NUMERIC, reader), blocks, target)
             self.notes += (f"text `{name}` became {_n_columns(blocks)[NUMERIC] - n_before} numeric columns",)
         for block in self.schema.blocks:
             is_baseline = block.kind is ColumnKind.BASELINE
@@ -597,6 +618,8 @@ def _problems(
             continue
         if stage in names[:position]:
             yield Problem(f"the stage `{stage}` is there twice", f"{place}.stage", "Put the options into one stage.")
+        if stage in READING and any(name not in READING for name in names[:position]):
+            yield Problem(f"the stage `{stage}` runs before all others", f"{place}.stage", "Write it above them.")
         for missing in (name for name in BEFORE.get(stage, ()) if name in names[position:]):
             yield Problem(
                 f"the stage `{stage}` runs before `{missing}`", f"{place}.stage", f"Write `{missing}` above `{stage}`."
@@ -759,7 +782,7 @@ def _strings(column: pd.Series[Any], missing: str) -> NDArray[np.object_]:
 
 
 def _describe(
-    blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], quantiles: bool, n_domains: int
+    blocks: Blocks, schema: Schema, cardinalities: tuple[int, ...], quantiles: bool, n_codes: Mapping[str, int]
 ) -> InputSpec:
     """Returns what the blocks of the training rows look like, with or without quantiles of the numeric columns.
 
@@ -776,11 +799,11 @@ def _describe(
         shape = blocks[block.name].shape[1:]
         specs[block.name] = BlockSpec(block.kind.value, shape, masked=shape[0] > block.shape[0])
     for name in (name for name in blocks if name.startswith(TOKENS)):
-        specs[name] = BlockSpec(TOKENS, blocks[name].shape[1:], (N_CODES + 1,))
+        specs[name] = BlockSpec(TOKENS, blocks[name].shape[1:], (n_codes[name] + 1,))
     if not specs:
         raise DataError("preprocessing leaves no column to learn from", remedy="Look at what the columns hold.")
     if DOMAIN in blocks:
-        specs[DOMAIN] = BlockSpec(DOMAIN, (1,), (n_domains,))
+        specs[DOMAIN] = BlockSpec(DOMAIN, (1,), (n_codes[DOMAIN],))
     return InputSpec(specs)
 
 

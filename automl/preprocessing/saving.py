@@ -53,7 +53,8 @@ from automl.preprocessing.reduction import (
 )
 from automl.preprocessing.scaling import CoarseQuantiles, SmoothClip, SpreadPower, SpreadScaler
 from automl.preprocessing.selection import BestColumns, UncorrelatedColumns
-from automl.preprocessing.tokens import HashedTokens
+from automl.preprocessing.tokenisation import BytePairs, HashedTokens
+from automl.preprocessing.vectorisation import SentenceVectors
 
 #: Every type that a saved preprocessing may be made of. Before adding one, make sure that an object of it with
 #: *arbitrary* attributes runs no code from them, opens no file and no connection, neither when its attributes are set
@@ -72,7 +73,9 @@ ALLOWED_TYPES = frozenset(
         KFold,  # how a target encoder was cross-fitted; without use after that
         # ours: the same, around the ones above
         *(ChannelScaling, BaselineScaling, EmptyColumns, ColumnImputer, RowDropper, SampledImputer, CentroidImputer),
-        *(Levels, TargetMeans, TextDirections, HashedTokens, SmallOneHot, LevelCounts, HashedLevels),
+        *(Levels, TargetMeans, TextDirections, SmallOneHot, LevelCounts, HashedLevels),
+        *(HashedTokens, BytePairs),
+        SentenceVectors,  # reads files while it is fitted, and none in `transform`
         *(Fences, CoarseQuantiles, SpreadScaler, SmoothClip, SpreadPower, BestColumns, UncorrelatedColumns),
         *(CappedSVD, RandomDirections, IndependentComponents, ColumnClusters, Discriminants),
         *(KernelComponents, Autoencoder, ConvolutionalAutoencoder, Manifold),

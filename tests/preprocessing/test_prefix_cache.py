@@ -21,7 +21,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from automl.components import STAGES
 from automl.data.dataset import make_dataset
 from automl.errors import DataError
 from automl.preprocessing.prefix_cache import MIN_SECONDS, PrefixCache
@@ -100,7 +99,7 @@ def cache(tmp_path: Path) -> PrefixCache:
 @st.composite
 def chains(draw: st.DrawFn) -> list[Step]:
     # In the usual order, as the checks then refuse few: what stands before encoding travels as strings.
-    stages = [stage for stage in STAGES if stage in ("imputation", "encoding") or draw(st.booleans())]
+    stages = [stage for stage in OPTIONS if stage in ("imputation", "encoding") or draw(st.booleans())]
     return [Step(stage, Choice(draw(st.sampled_from(OPTIONS[stage])))) for stage in stages]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from automl.components import STAGES, catalogue
 from automl.errors import ConfigError, DataError
-from automl.preprocessing.preprocessing import Preprocessing
+from automl.preprocessing.preprocessing import READING, Preprocessing
 from automl.values import Choice, Column, ColumnKind, Fold, Schema, Step, Target, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -100,8 +100,11 @@ def steps(stage: str, name: str, **params: float | str | bool) -> list[Step]:
 
 
 def walk(stage: str, name: str, task: Task = CLASSIFICATION, **params: float | str | bool) -> Preprocessing:
-    """Returns a preprocessing of one step over all columns; not fitted."""
-    return Preprocessing(steps(stage, name, **params), schema(task), seed=7)
+    """Returns a preprocessing of one step over all columns, or over a text if it is for texts; not fitted."""
+    known = schema(task)
+    if stage in READING:
+        known = replace(known, columns=(Column("row_name", ColumnKind.TEXT, ""),))
+    return Preprocessing(steps(stage, name, **params), known, seed=7, tokens=stage == "tokenisation")
 
 
 def wild(features: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +153,8 @@ def spied(monkeypatch: pytest.MonkeyPatch, stage: str, name: str) -> set[str]:
             if inner is not None:
 
                 def recorded(X: np.ndarray, *args: object, inner: object = inner) -> object:
-                    seen.update(str(row).removeprefix("name").removesuffix(".0") for row in X[:, 0])
+                    told = X if X.ndim == 1 else X[:, 0]
+                    seen.update(str(row).removeprefix("name").removesuffix(".0") for row in told)
                     return inner(X, *args)  # type: ignore[operator]
 
                 setattr(estimator, method, recorded)
@@ -345,7 +349,7 @@ def test_what_is_saved_transforms_the_same(tmp_path: Path, stage: str, name: str
     preprocessing = walk(stage, name)
     preprocessing.fit_resample(table.iloc[TRAIN], y[TRAIN])
     preprocessing.save(tmp_path / "preprocessing.skops")
-    loaded = Preprocessing.load(tmp_path / "preprocessing.skops", schema())
+    loaded = Preprocessing.load(tmp_path / "preprocessing.skops", preprocessing.schema)
     assert (loaded.inputs, loaded.notes, loaded.steps) == (
         preprocessing.inputs,
         preprocessing.notes,

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl.data.dataset import make_dataset
 from automl.errors import ConfigError
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
-from automl.preprocessing.tokens import MAX_TOKENS, N_CODES, HashedTokens
+from automl.preprocessing.tokenisation import _TOKEN, MAX_TOKENS, MIN_FOUND, N_CODES, BytePairs, HashedTokens
 from automl.values import BlockSpec, Choice, ColumnKind, Dataset, Fold, Step
 
 
@@ -57,6 +57,49 @@ def test_any_texts_have_codes_of_one_length(texts: list[str]) -> None:
     for row, end in zip(found, ends, strict=True):
         if (row == 0).any():
             assert (row[end:] == 0).all()
+
+
+# --- pieces of words -----------------------------------------------------------------------------------------------
+
+
+def pieces(pairs: BytePairs, text: str) -> list[str]:
+    """Returns the pieces of a text, spelt out."""
+    spelt = ["", "?", *pairs.letters_.tolist()]
+    for left, right in pairs.pairs_.tolist():
+        spelt.append(spelt[left] + spelt[right])
+    return [spelt[code] for code in pairs.transform(np.array([text], object))[0] if code]
+
+
+def test_what_is_often_side_by_side_is_one_piece() -> None:
+    texts = np.array(["low lower", "lowest low", "newest widest"] * 5, object)
+    pairs = BytePairs(n_codes=18).fit(texts)
+    assert pieces(pairs, "low") == [" low"]
+    assert pieces(pairs, "LOWEST") == [" low", "est"]
+    assert pieces(pairs, "slow") == [" ", "s", "l", "ow"]  # `low` is the beginning of a word alone
+    assert pairs.n_codes_ == 1 + 7 + 5  # beside the code of what is not known, letters and pairs
+    assert pairs.transform(texts).max() <= pairs.n_codes_
+
+
+def test_what_one_text_alone_or_few_say_is_no_piece() -> None:
+    texts = ["the cat sat"] * MIN_FOUND + ["zyx"] + ["quartz"] * (MIN_FOUND - 1)
+    pairs = BytePairs().fit(np.array([*texts, "zyxzyx " * 50], object))
+    known = "".join(piece for word in ("the", "cat", "sat") for piece in pieces(pairs, word))
+    assert set(pairs.letters_) == set(known)
+    assert pieces(pairs, "quartz zyx") == [" ", "?", "?", "a", "?", "t", "?", " ", "?", "?", "?"]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(alphabet="ab c\u00e9'.", max_size=30), min_size=1, max_size=30), st.integers(2, 40))
+def test_any_texts_have_pieces_that_spell_them(texts: list[str], n_codes: int) -> None:
+    given_texts = np.array(texts, object)
+    pairs = BytePairs(n_codes=n_codes).fit(given_texts)
+    found = pairs.transform(given_texts)
+    assert found.shape == (len(texts), pairs.n_tokens_)
+    assert 0 <= found.min() <= found.max() <= pairs.n_codes_ <= n_codes
+    for text in texts:
+        spelt = "".join(pieces(pairs, text))
+        said = "".join(f" {word}" for word in _TOKEN.findall(text.lower()))[: len(spelt)]
+        assert all(piece in ("?", letter) for piece, letter in zip(spelt, said, strict=True))
 
 
 def reviews() -> Dataset:
@@ -109,3 +152,26 @@ def test_rows_of_other_words_are_no_duplicates() -> None:
     walk = Preprocessing([Step("cleaning", Choice("drop_duplicates"))], data.schema, seed=0, tokens=True)
     blocks, y = walk.fit_resample(data.features, data.target)
     assert len(y) == len(blocks["tokens"]) == 18
+
+
+def test_a_step_says_how_texts_are_read() -> None:
+    data = reviews()
+    steps = [
+        Step("tokenisation", Choice("byte_pairs", {"n_codes": 30})),
+        Step("vectorisation", Choice("directions", {"n_components": 3})),
+    ]
+    read = {}
+    for tokens in (True, False):
+        walk = Preprocessing(steps, data.schema, seed=0, tokens=tokens)
+        read[tokens], _ = walk.fit_resample(data.features, data.target)
+        if tokens:
+            assert walk.inputs.blocks["tokens"].cardinalities == (31,)
+    assert 1 < read[True]["tokens"].max() <= 30
+    assert read[False]["numeric"].shape[1] == 1 + 2 * 3
+
+
+def test_texts_are_read_before_all_else() -> None:
+    stages = [("scaling", ["standard"]), ("tokenisation", ["byte_pairs"])]
+    (problem,) = Preprocessing.check(stages, reviews().schema)
+    assert problem.where == "preprocessing.1.stage"
+    assert "before all others" in problem.message
