@@ -30,6 +30,22 @@ def test_study_checks(path: Path) -> None:
     assert prepared.space.size() > 0
 
 
+def test_a_binary_classifier_has_one_output() -> None:
+    """Whose sigmoid is the probability of the class that the study calls positive."""
+    plugins.load_builtin()
+    path = ROOT / "experiments/breast_cancer_dense.yaml"
+    target = preparation.check(study_spec.load(path), path.parent).schema.target
+    assert (target.n_outputs, target.classes[1]) == (1, "malignant")
+
+
+def test_a_mixture_holds_every_kind() -> None:
+    plugins.load_builtin()
+    path = ROOT / "experiments/country_flags.yaml"
+    checked = preparation.check(study_spec.load(path), path.parent)
+    assert {column.kind for column in checked.schema.used} >= {"image", "text", "numeric", "categorical"}
+    assert checked.space_name.startswith("mixtures")
+
+
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_space_is_known_to_the_catalogues_and_can_be_sampled(path: Path) -> None:
     plugins.load_builtin()
