@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast test-faults audit check quality bench-quality rivals bench bench-kinds schemas clean
+.PHONY: setup demo test test-fast test-faults audit check quality bench-quality rivals bench bench-kinds schemas kinds clean
 
 setup: .venv/.ready
 
@@ -74,6 +74,9 @@ bench-kinds: setup  ## Images, sequences and texts; DATA=FOLDER holds one folder
 schemas: setup  ## The JSON Schemas that editors use.
 	$(BIN)/automl schema study > docs/study.schema.json
 	$(BIN)/automl schema search_space > docs/search_space.schema.json
+
+kinds: setup  ## The page of kinds of data and networks, from the catalogues.
+	$(BIN)/python docs/kinds.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
