@@ -449,7 +449,7 @@ def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level
 
 
 def _averaged(arrays: NDArray[np.float32], n_cells: int) -> NDArray[np.float32]:
-    """Returns arrays (rows, channels, ...) of at most so many cells, about: means of neighbours where these are more."""
+    """Returns arrays (rows, channels, ...) of so many cells at most, about: neighbours become their mean."""
     n_rows, n_channels, *sides = arrays.shape
     size = math.ceil((math.prod(arrays.shape[1:]) / n_cells) ** (1 / len(sides)))
     if size <= 1:
@@ -481,8 +481,8 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         levels, numbers, dates, texts: Names of the columns.
         arrays: Name of a packed column -> kind and shape of its block; they are averaged over neighbouring pixels or
             steps until a row is some 1,000 numbers.
-        blocks: Sequences and images that are read as they are, each by `name`, `kind`, `columns` (none of a packed one) and
-            `shape`; the cells of others are numbers.
+        blocks: Sequences and images that are read as they are, each by `name`, `kind`, `columns` (none of a packed
+            one) and `shape`; the cells of others are numbers.
         form: `linear`: numbers are filled in, told to be missing and standardised, categories are one-hot, texts
             TF-IDF weights of hashed words, blocks what fixed convolutions find. `trees`: missing numbers stay missing,
             categories are codes, texts their main directions, blocks summaries.

@@ -32,11 +32,13 @@ KINDS = {
         "Dates become days, years, months, weekdays and hours. All stages of preprocessing work on columns.",
     ),
     "image": (
-        'Pixels in columns: `blocks: [{kind: image, columns: "p*", shape: [1, 28, 28]}]`.',
+        'Pixels in columns: `blocks: [{kind: image, columns: "p*", shape: [1, 28, 28]}]`. Files that a column names: '
+        "`[{kind: image_files, column: photo, root: photos/}]`. Folders that are classes: `automl run --data images/`.",
         "Each channel is centred and scaled; a missing pixel is the mean of its channel.",
     ),
     "sequence": (
-        'Steps in columns: `blocks: [{kind: sequence, columns: "c*_t*", shape: [12, 25]}]`.',
+        'Steps in columns: `blocks: [{kind: sequence, columns: "c*_t*", shape: [12, 25]}]`. A row a step, in a file or '
+        "in the table: `[{kind: sequence, file: readings.csv, id: patient, time: t, values: [heart_rate, pressure]}]`.",
         "Each channel is centred and scaled; gaps are closed by lines; where rows end early, one more channel says so.",
     ),
     "tokens": (

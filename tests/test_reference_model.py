@@ -12,6 +12,7 @@ import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from automl import metrics
+from automl.array_column import pack
 from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
 from automl.data.forecasting import STEERING, windows
@@ -31,7 +32,7 @@ from automl.reference_model import (
     ReferenceModel,
 )
 from automl.testing import PLAIN_TASKS, boring_table
-from automl.values import Dataset, Task
+from automl.values import Block, ColumnKind, Dataset, ImageFiles, Schema, Target, Task
 
 OF_TABLES = [name for name in NAMES if name != "seasonal_naive"]
 
@@ -83,6 +84,20 @@ def test_a_table_has_those_of_its_blocks(kinds: tuple[str, ...], names: set[str]
     found = references(with_blocks(Task.BINARY, kinds, 20).schema)
     assert set(found) == {*OF_TABLES, *names}
     assert [name for name in found if name in NAMES] == OF_TABLES
+
+
+def test_large_images_in_one_column_are_read_smaller_and_no_row_sees_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block("image", ColumnKind.IMAGE, (), (3, 60, 90), ImageFiles("photo"))
+    pixels = np.random.default_rng(0).integers(0, 255, (12, *block.shape), dtype=np.uint8)
+    packed = pack(pixels, np.arange(12) == 5, block)
+    schema = Schema((), Target("y", Task.BINARY, ("a", "b")), (block,))
+    matrix = FrameMatrix.of(schema, form="linear", max_levels=9, seed=0, read=schema.blocks)
+    frame = packed.to_frame()
+    whole = matrix.fit_transform(frame, np.arange(12) % 2)
+    assert np.isfinite(whole).all()
+    assert matrix._cells(frame, matrix.blocks[0]).shape == (12, 3, 30, 45)
+    monkeypatch.setattr("automl.reference_model.ROWS", 5)
+    np.testing.assert_allclose(matrix.transform(frame), whole, atol=1e-4)
 
 
 def test_quantiles_have_none_that_would_be_too_large_a_linear_program() -> None:

@@ -13,6 +13,8 @@ from automl.networks._encoded import Encoded, Encoders
 from automl.networks._parameters import treated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from automl.values import BlockSpec, InputSpec
 
 TAKES = ("image", "path:weights")
@@ -167,7 +169,7 @@ class PretrainedBackbone(Encoded):
 
     weights = ""
 
-    def pretrain(self, inputs: dict[str, Tensor], *, seed: int, deadline: float) -> None:
+    def pretrain(self, inputs: Mapping[str, Tensor], *, seed: int, deadline: float) -> None:
         """Takes the weights from their file: once, before training, so that a trained network needs no file.
 
         Raises:
