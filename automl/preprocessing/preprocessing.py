@@ -410,9 +410,10 @@ class Preprocessing:
                 rows = self._advance(self.steps[n_done], rows)
                 n_done += 1
         n_codes = {
-            step.destination: step.transformer.n_codes_ for step in self._fitted if step.destination.startswith(TOKENS)
+            step.destination: len(step.transformer.levels_[0]) if step.source == DOMAIN else step.transformer.n_codes_
+            for step in self._fitted
+            if step.source == DOMAIN or step.destination.startswith(TOKENS)
         }
-        n_codes |= {DOMAIN: len(step.transformer.levels_[0]) + 1 for step in self._fitted if step.source == DOMAIN}
         self.inputs = _describe(rows.train, self.schema, self._cardinalities, self.quantiles, n_codes)
         return rows
 
@@ -803,7 +804,7 @@ def _describe(
     if not specs:
         raise DataError("preprocessing leaves no column to learn from", remedy="Look at what the columns hold.")
     if DOMAIN in blocks:
-        specs[DOMAIN] = BlockSpec(DOMAIN, (1,), (n_codes[DOMAIN],))
+        specs[DOMAIN] = BlockSpec(DOMAIN, (1,), (n_codes[DOMAIN] + 1,))
     return InputSpec(specs)
 
 
