@@ -147,7 +147,7 @@ def report(table: dict[str, Any], n_seeds: int, n_folds: int) -> list[str]:
     """Returns the table."""
     lines = [
         f"caravan, 1:16: the same network and epochs, {n_folds} folds, {n_seeds} seeds; means, and paired differences "
-        "to `none` with its 95 % interval, bold where that does not hold 0. Seconds: of all preprocessing.",
+        "to `none` with their 95 % intervals, bold where these do not hold 0. Processor seconds of all preprocessing.",
         "",
         "| way | ROC AUC | | average precision | | balanced accuracy | | seconds |",
         "|---|---|---|---|---|---|---|---|",
