@@ -302,3 +302,51 @@ def test_checking_looks_at_every_value_of_a_table_on_disk(
     data = {"source": "parquet", "params": {"path": "table.parquet"}, "target": "target", "out_of_core": True}
     found = told(document(Task.BINARY, data={**data, "kinds": {"words": "numeric"}}), tmp_path)
     assert "the first is `many` in row 400" in found
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            {"preprocessing": [{"stage": "resampling", "options": ["none", "smotenc"]}]},
+            "the resampling `smotenc` evens out the classes of a target, and there are several targets",
+        ),
+        (
+            {"preprocessing": [{"stage": "reduction", "options": ["lda"]}]},
+            "the reduction `lda` learns from classes, and there are several targets",
+        ),
+        ({"loss": ["mse"]}, "the loss `mse` is not for a multilabel task"),
+        ({"batches": ["balanced"]}, "the option `balanced` is not for a multilabel task"),
+    ],
+)
+def test_what_knows_single_targets_only_is_told_before_the_first_trial(
+    tmp_path: Path, document: Document, space: dict[str, Any], said: str
+) -> None:
+    write(tmp_path, space)
+    boring_table(Task.MULTILABEL, n_rows=80).to_parquet(tmp_path / "table.parquet")
+    assert said in told(document(Task.MULTILABEL), tmp_path)
+
+
+def test_several_targets_are_prepared_alike_in_memory_and_on_disk(tmp_path: Path, document: Document) -> None:
+    write(tmp_path)
+    boring_table(Task.MULTITASK, n_rows=80).to_parquet(tmp_path / "table.parquet")
+    found = {}
+    for where in (False, True):
+        written = document(Task.MULTITASK)
+        written["data"] = {**written["data"], "out_of_core": where}
+        spec = study_spec.build(written, where="x.yaml")
+        folder = StudyFolder(tmp_path / f"state-{where}")
+        prepared = preparation.prepare(spec, tmp_path, folder)
+        parts = [storage.open_part(folder.data, part).target for part in ("search", "test")]
+        found[where] = (prepared.schema.target, prepared.objective, np.sort(np.concatenate(parts), axis=0))
+    assert found[True][:2] == found[False][:2] == (found[False][0], "d2")
+    np.testing.assert_array_equal(found[True][2], found[False][2])
+    assert np.isnan(found[False][2]).any()
+
+
+def test_balancing_is_searched_where_targets_have_losses_of_their_own(tmp_path: Path, document: Document) -> None:
+    for task in (Task.MULTITASK, Task.MULTILABEL, Task.BINARY):
+        write(tmp_path, {"balancing": ["fixed", "gradnorm"]})
+        boring_table(task, n_rows=80).to_parquet(tmp_path / "table.parquet")
+        prepared = preparation.check(study_spec.build(document(task), where="x.yaml"), tmp_path)
+        assert len(prepared.space.balancing) == (2 if task is Task.MULTITASK else 1)

@@ -306,3 +306,44 @@ def test_a_forecast_is_of_numbers_and_validated_on_what_is_later() -> None:
         ({"data": {**SMALLEST["data"], "out_of_core": True}}, "needs its series in memory"),
     ):
         assert said in problems({**SMALLEST, "forecast": forecast, **changes})[0]
+
+
+def with_target(target: object, task: object) -> dict[str, object]:
+    return SMALLEST | {"data": {**SMALLEST["data"], "target": target}, "task": task}
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        ("auto", "auto"),
+        ("multilabel", "multilabel"),
+        ({"quantile": [0.1, 0.9]}, (0.1, 0.9)),
+        ({"a": "binary", "b": {"quantile": [0.5]}}, {"a": "binary", "b": (0.5,)}),
+        ({"quantile": "regression"}, {"quantile": "regression"}),  # a target that is called so
+        ({"quantile": {"quantile": [0.5]}}, {"quantile": (0.5,)}),
+    ],
+)
+def test_a_task_is_one_for_all_or_each_targets_own(task: object, wanted: object) -> None:
+    found = build(with_target(["a", "b"], task), where="x.yaml")
+    assert found.wanted_task() == wanted
+    again = build(json.loads(found.model_dump_json()), where="x.json")
+    assert (again, again.digest) == (found, found.digest)
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "said"),
+    [
+        (["a", "a"], "auto", "x.yaml: data.target: `a` is there 2 times; name each column to predict once."),
+        ([], "auto", "x.yaml: data.target: found `[]`; allowed: the name of a column, or a list of names."),
+        (["a", 1], "auto", "x.yaml: data.target: found `['a', 1]`; allowed: the name of a column, or a list of names."),
+        ("a", {"quantile": [0.9, 0.1]}, "rising, such as `[0.1, 0.5, 0.9]`."),
+        ("a", {"quantile": 0.5}, "found `0.5`; allowed: levels above 0 and below 1"),
+        ("a", {"quantile": [0.1, 1]}, "found `[0.1, 1]`; allowed: levels above 0 and below 1"),
+        (["a", "b"], {"a": "binry"}, "found `binry`; allowed: `auto`, `binary`"),
+        (["a", "b"], ["binary", "binary"], "found `['binary', 'binary']`; allowed: a task such as `auto`"),
+        ("a", "quantiles", "x.yaml: task: found `quantiles`; allowed: `auto`"),
+    ],
+)
+def test_a_target_or_a_task_that_is_none_is_told_once(target: object, task: object, said: str) -> None:
+    (told,) = problems(with_target(target, task))
+    assert said in told

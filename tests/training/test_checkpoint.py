@@ -13,6 +13,7 @@ from automl.errors import StorageError
 from automl.training.checkpoint import Checkpoint, Paused, random_state, set_random_state
 from automl.training.fit import fit
 from automl.values import (
+    USUAL_QUANTILES,
     BlockSpec,
     Choice,
     Configuration,
@@ -20,6 +21,7 @@ from automl.values import (
     Part,
     PreparedData,
     ShardedPart,
+    Target,
     TargetSpec,
     Task,
     TrainerSettings,
@@ -28,7 +30,7 @@ from automl.values import (
 torch.set_num_threads(1)
 plugins.load_builtin()
 
-PLACES = ("network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "domain")
+PLACES = ("network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing", "domain")
 PLAIN = Configuration(
     preprocessing=(),
     network=Choice("mlp", {"depth": 1, "width": 8, "dropout": 0.2}),
@@ -48,17 +50,28 @@ STRUCTURED = {
 }
 
 
+#: A number and two classes, which both follow the same signal.
+TWO = Target("", Task.MULTITASK, parts=(Target("a", Task.REGRESSION), Target("b", Task.BINARY, (0, 1))))
+
+
+def target_of(task, signal):
+    """Returns the values of a target that follows the signal, and what a loss is told of them."""
+    if task is Task.MULTITASK:
+        (a, number), (b, classes) = target_of(Task.REGRESSION, signal), target_of(Task.BINARY, signal)
+        return np.column_stack([a, b]), TargetSpec(task, 2, parts=(number, classes))
+    if task is Task.BINARY:
+        y = (signal > np.median(signal)).astype(np.int64)
+        return y, TargetSpec(task, 1, tuple(np.bincount(y)))
+    quantiles = USUAL_QUANTILES if task is Task.QUANTILE else ()
+    return signal, TargetSpec(task, len(quantiles) or 1, mean=signal.mean(), scale=signal.std(), quantiles=quantiles)
+
+
 def rows(task=Task.BINARY, n_train=64, n_val=32, kinds=()):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_train + n_val, 4)).astype(np.float32)
     codes = rng.integers(3, size=(n_train + n_val, 1))
     signal = X[:, 0] + codes[:, 0] + rng.normal(scale=0.5, size=len(X))
-    y = signal if task is Task.REGRESSION else (signal > np.median(signal)).astype(np.int64)
-    target = (
-        TargetSpec(task, 1, mean=y.mean(), scale=y.std())
-        if task is Task.REGRESSION
-        else TargetSpec(task, 1, tuple(np.bincount(y)))
-    )
+    y, target = target_of(task, signal)
     spec = InputSpec({"numeric": BlockSpec("numeric", (4,)), "categorical": BlockSpec("categorical", (1,), (3,))})
     blocks = {"numeric": X, "categorical": codes}
     for kind in kinds:
@@ -96,7 +109,7 @@ class Cut:
 
 def train(configuration, data, path, cut, settings=SETTINGS):
     """Trains until nothing pauses it, each time with a new checkpoint on the same file; counts the tries."""
-    metric = metrics.default_metric(data.target.task)
+    metric = metrics.default_metric(TWO if data.target.parts else data.target.task)
     n_tries = 0
     while True:
         n_tries += 1
@@ -134,7 +147,8 @@ def assert_same(configuration, data, folder, settings=SETTINGS):
     ids=lambda component: f"{component.kind}-{component.name}",
 )
 def test_every_component_goes_on_where_it_was(component, tmp_path):
-    task = Task.REGRESSION if component.traits >= {"regression"} else Task.BINARY
+    task = next((task for task in Task if task.kind in component.traits), Task.BINARY)
+    task = Task.MULTITASK if component.kind == "balancing" else task
     network = Choice("realmlp") if "single_row" in component.traits else PLAIN.network  # without batch normalisation
     loss = PLAIN.loss if task is Task.BINARY else Choice("mse")
     configuration = replace(PLAIN, network=network, loss=loss)
@@ -155,6 +169,12 @@ def test_every_component_goes_on_where_it_was(component, tmp_path):
 )
 def test_combinations_go_on_where_they_were(changes, tmp_path):
     assert_same(replace(PLAIN, **changes), rows(kinds=[place for place in changes if place == "domain"]), tmp_path)
+
+
+@pytest.mark.parametrize("balancing", ["uncertainty", "gradnorm"])
+def test_what_balances_several_targets_goes_on_where_it_was(balancing, tmp_path):
+    changes = {"optimizer": Choice("adamw", {"lr": "find"}), "augmentation": Choice("mixup")}
+    assert_same(replace(PLAIN, balancing=Choice(balancing), **changes), rows(Task.MULTITASK), tmp_path)
 
 
 def test_pieces_of_a_large_table_go_on_where_they_were(tmp_path):

@@ -36,6 +36,7 @@ from automl.values import (
     Part,
     PreparedData,
     ShardedPart,
+    Target,
     TargetSpec,
     Task,
     TrainerSettings,
@@ -667,3 +668,26 @@ def test_what_would_take_too_much_memory_is_not_begun() -> None:
     with pytest.raises(ResourceError, match=r"would take about \d+ MB beside the data, of 1 MB"):
         train(settings=limited, network=Choice("mlp", {"width": 2048, "depth": 2}))
     train(settings=limited, network=Choice("mlp", {"width": 16, "depth": 1}))
+
+
+# --- several targets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("balancing", ["fixed", "uncertainty", "gradnorm"])
+def test_learns_several_targets_of_which_some_are_missing(balancing):
+    number, classes = problem(Task.REGRESSION), problem(Task.MULTICLASS)
+    parts = []
+    for one, other in ((number.train, classes.train), (number.val, classes.val)):
+        y = np.column_stack([one.target, other.target])
+        y[::3, 0] = np.nan
+        y[1::3, 1] = np.nan
+        parts.append(Part(one.inputs, y))
+    spec = TargetSpec(Task.MULTITASK, 4, parts=(number.target, classes.target))
+    heads = (Target("number", Task.REGRESSION), Target("class", Task.MULTICLASS, (0, 1, 2)))
+    metric = metrics.default_metric(Target("", Task.MULTITASK, parts=heads))
+    chosen = configuration(Task.MULTICLASS, balancing=Choice(balancing))
+    settings = TrainerSettings(max_epochs=12)
+    data = PreparedData(*parts, number.inputs, spec)
+    found = fit(chosen, data, metric, settings, seed=0, report=lambda epoch: False)
+    assert found.predictions.shape == (200, 4)
+    assert found.value > 0.7  # of 1, where 0 is what knows nothing
