@@ -8,7 +8,7 @@ from pathlib import Path
 from automl.isolation import Caller
 from automl.study_folder import Prepared, StudyFolder
 from automl.study_spec import StudySpec
-from automl.values import ColumnKind, EpochReport, FinalTask, Members, Schema, Scored, ShippedModel, Task, TrialTask
+from automl.values import ColumnKind, EpochReport, FinalTask, Members, Schema, Scored, ShippedModel, TrialTask
 
 #: What a search has to beat, weakest first. A test holds the names against those of `reference_model`.
 REFERENCES = ("dummy", "seasonal_naive", "linear", "forest", "boosting", "shallow_boosting", "slow_boosting")
@@ -19,23 +19,28 @@ BLOCK_REFERENCES = {
     "random_convolutions": (ColumnKind.SEQUENCE, ColumnKind.IMAGE),
 }
 
-#: Those that know single targets only, and no quantiles; and those that grow trees for as long as it helps.
-SINGLE, PATIENT = ("forest",), ("shallow_boosting", "slow_boosting")
+#: Those that take their time or their room: a forest is large, small steps are made for as long as they help, and
+#: convolutions find thousands of numbers.
+LARGE = ("forest", "random_convolutions", "shallow_boosting", "slow_boosting")
 
-#: Targets and quantiles, each of which is a model of its own, above which there is no time for patient ones.
-MAX_PATIENT = 3
+#: Those that know no quantiles, or take too long for them.
+NO_QUANTILES = ("forest", "random_convolutions")
+
+#: Targets and quantiles, each of which is a model of its own, above which there is none of the large ones.
+MAX_LARGE = 3
 
 
 def references(schema: Schema) -> tuple[str, ...]:
     """Returns the names of the reference models for what a table holds and what is predicted, as they are fitted."""
-    target, kinds = schema.target, {block.kind for block in schema.blocks}
+    heads, kinds = schema.target.heads, {block.kind for block in schema.blocks}
     more = [name for name, read in BLOCK_REFERENCES.items() if kinds.intersection(read)]
     first = REFERENCES.index("linear") + 1  # what is made for such tables does not wait for long boosting
-    n_models = sum(max(len(head.quantiles), 1) for head in target.heads)
-    left_out = {*(SINGLE if target.task not in (Task.BINARY, Task.MULTICLASS, Task.REGRESSION) else ())}
-    left_out |= {*((*PATIENT, "random_convolutions") if n_models > MAX_PATIENT else ())}
-    left_out |= {*(("random_convolutions",) if any(head.quantiles for head in target.heads) else ())}
-    left_out |= {*(() if schema.forecast else ("seasonal_naive",))}
+    n_models = sum(max(len(head.quantiles), 1) for head in heads)
+    left_out = {
+        *(LARGE if n_models > MAX_LARGE else ()),
+        *(NO_QUANTILES if any(head.quantiles for head in heads) else ()),
+        *(() if schema.forecast else ("seasonal_naive",)),
+    }
     return tuple(name for name in (*REFERENCES[:first], *more, *REFERENCES[first:]) if name not in left_out)
 
 

@@ -312,9 +312,11 @@ class _Labels(nn.Module):
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         known = ~y.isnan()
-        # Labels become rows; members stay beside one another.
-        by_label = outputs.movedim(-1, 1)[known]  # (known, [members])
-        loss: Tensor = self.loss(by_label[..., None], y[known].long())
+        # Labels become rows; members stay beside one another: (rows * labels, [members,] 1).
+        by_label, answers = outputs.movedim(-1, 1).flatten(0, 1)[..., None], y.flatten()
+        if not known.all():
+            by_label, answers = by_label[known.flatten()], answers[known.flatten()]
+        loss: Tensor = self.loss(by_label, answers.long())
         return loss
 
 
@@ -335,13 +337,13 @@ class _SeveralTargets(nn.Module):
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
         found = []
-        for position, (loss, part, its) in enumerate(
-            zip(self.losses, self._target.parts, self._target.slices, strict=True)
-        ):
-            known = ~y[:, position].isnan()
-            its_y = y[known, position]
+        parts = zip(self.losses, self._target.parts, self._target.slices, strict=True)
+        for position, (loss, part, its) in enumerate(parts):
+            its_outputs, its_y = outputs[..., its], y[:, position]
+            known = ~its_y.isnan()
+            if not known.all():
+                its_outputs, its_y = its_outputs[known], its_y[known]
             its_y = its_y.long() if part.task.is_classification else its_y
-            its_outputs = outputs[known][..., its]
             # Of no rows the mean is no number; what is learned of them is nothing.
             found.append(loss(its_outputs, its_y) if len(its_y) else its_outputs.sum())
         losses = torch.stack(found) / self.usual

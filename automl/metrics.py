@@ -51,6 +51,8 @@ def metric(name: str, target: Target | Task) -> Metric:
     told = [other for other in known if "/" not in other]
     if name in METRICS:
         allowed = ", ".join(f"`{other}`" for other in told)
+        own = next((other for other in known if "/" in other), None)
+        allowed += f"; or one target's own, such as `{own}`" if own else ""
         task = target if isinstance(target, Task) else target.task
         raise ConfigError(
             f"the metric `{name}` is not for a {task} task", where="objective", remedy=f"Known for it: {allowed}."
@@ -70,7 +72,7 @@ def of(target: Target | Task) -> dict[str, Metric]:
     """
     target = Target("", target) if isinstance(target, Task) else target
     if target.task is Task.MULTILABEL:
-        return _of_labels(target) | _of_each(target, _OF_LABEL if len(target.parts) <= MAX_LABELS else ())
+        return _of_labels(target) | (_of_each(target, _OF_LABEL) if len(target.parts) <= MAX_LABELS else {})
     if target.task is Task.MULTITASK:
         each = _of_each(target)
         # A mean of what all targets have, whatever their units: who asks for it knows that they are alike.
@@ -162,12 +164,12 @@ def score_all_folds(
 # --- several targets -----------------------------------------------------------------------------------------------
 
 
-def _of_each(target: Target, chosen: Sequence[str] = ()) -> dict[str, Metric]:
+def _of_each(target: Target, chosen: Sequence[str] | None = None) -> dict[str, Metric]:
     """Returns the metrics of each of several targets, or those chosen of them, as `<target>/<metric>`."""
     found = {}
     for part in target.parts:
         for name in of(part):
-            if not chosen or name in chosen:
+            if chosen is None or name in chosen:
                 found[f"{part.name}/{name}"] = _mean(target, f"{part.name}/{name}", {part.name: name})
     return found
 

@@ -271,6 +271,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     ]
     for reference in result.references:
         lines.append(f"| reference: {reference.name} | {number(reference.value)} | {number(reference.test)} |")
+    lines += _by_target(result, prepared.schema.target)
     lines += [
         "",
         f"{result.count(TrialState.COMPLETE)} trials complete, {result.count(TrialState.PRUNED)} pruned, "
@@ -285,6 +286,21 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     if result.best.configuration is not None:
         lines += [f"| `{name}` | {value} |" for name, value in result.best.configuration.flatten().items()]
     return "\n".join(lines) + "\n"
+
+
+def _by_target(result: StudyResult, target: Target) -> list[str]:
+    """Returns a table of how each of several targets does on the test rows, by what there is of each."""
+    found: dict[str, dict[str, float]] = {name: {} for name in target.names}
+    for name, value in result.shipped.test.items():
+        of, _, metric = name.rpartition("/")
+        if of in found:
+            found[of][metric] = value
+    if not target.parts or not any(found.values()):
+        return []
+    lines = ["", "| target | test |", "|---|---|"]
+    for name, scores in found.items():
+        lines.append(f"| {name} | {', '.join(f'{metric} {number(value)}' for metric, value in scores.items())} |")
+    return lines
 
 
 def number(value: float | None) -> str:

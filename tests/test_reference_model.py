@@ -16,7 +16,7 @@ from automl.array_column import pack
 from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
 from automl.data.forecasting import STEERING, windows
-from automl.errors import RefusedError
+from automl.errors import DataError, RefusedError
 from automl.jobs import BLOCK_REFERENCES, REFERENCES, references
 from automl.preprocessing.saving import write
 from automl.reference_model import (
@@ -31,7 +31,7 @@ from automl.reference_model import (
     Held,
     ReferenceModel,
 )
-from automl.testing import PLAIN_TASKS, boring_table
+from automl.testing import PLAIN_TASKS, boring_table, boring_targets
 from automl.values import Block, ColumnKind, Dataset, ImageFiles, Schema, Target, Task
 
 OF_TABLES = [name for name in NAMES if name != "seasonal_naive"]
@@ -129,6 +129,48 @@ def test_blocks_are_read_as_they_are(name: str, kinds: tuple[str, ...], task: Ta
         loaded = ReferenceModel.load(tmp_path / "model.skops", data.schema)
         np.testing.assert_array_equal(loaded.predictions(data.features), model.predictions(data.features))
     assert metric.better(*scores)
+
+
+def test_there_is_time_and_room_for_those_that_are_run() -> None:
+    number, level = Target("a", Task.REGRESSION), Target("b", Task.QUANTILE, quantiles=(0.1, 0.9))
+
+    def names(*parts: Target) -> list[str]:
+        target = parts[0] if len(parts) == 1 else Target("", Task.MULTITASK, parts=parts)
+        return list(references(Schema((), target)))
+
+    assert names(number) == names(number, number, number) == OF_TABLES
+    assert set(OF_TABLES) - set(names(level)) == {"forest"}
+    assert names(number, level, number) == ["dummy", "linear", "boosting"]
+
+
+@pytest.mark.parametrize("name", ["dummy", "linear", "boosting"])
+def test_every_target_and_every_quantile_has_a_model_of_its_own(name: str, tmp_path: Path) -> None:
+    made = boring_table(Task.MULTITASK, n_rows=120)
+    dataset = make_dataset(made, **boring_targets(Task.MULTITASK), name="x", source="y")
+    fitted = ReferenceModel.fit(name, dataset.schema, dataset.features, dataset.target, 0)
+    assert len(fitted.fitted) == 3 + 3  # three targets, and three quantiles of the fourth
+    found = fitted.predictions(dataset.features)
+    assert found.shape == (120, 1 + 2 + 3 + 3)
+    np.testing.assert_allclose(found[:, 1:3].sum(axis=1), 1)
+    assert (np.diff(found[:, 6:], axis=1) >= 0).all()
+    known = ~np.isnan(dataset.target[:, 3])
+    below = (dataset.target[known, 3, None] <= found[known, 6:]).mean(axis=0)
+    np.testing.assert_allclose(below, [0.1, 0.5, 0.9], atol=0.12)
+    fitted.save(tmp_path / "model.skops")
+    loaded = ReferenceModel.load(tmp_path / "model.skops", dataset.schema)
+    np.testing.assert_array_equal(loaded.predictions(dataset.features), found)
+
+
+def test_a_target_of_one_class_in_a_fold_is_put_up_with() -> None:
+    made = boring_table(Task.MULTILABEL, n_rows=90)
+    dataset = make_dataset(made, **boring_targets(Task.MULTILABEL), name="x", source="y")
+    y = dataset.target.copy()
+    y[:, 1] = 0
+    found = ReferenceModel.fit("linear", dataset.schema, dataset.features, y, 0).predictions(dataset.features)
+    assert (found[:, 3] == 0).all()
+    y[:, 1] = np.nan
+    with pytest.raises(DataError, match="`second`: no training row has a value"):
+        ReferenceModel.fit("linear", dataset.schema, dataset.features, y, 0)
 
 
 @pytest.mark.parametrize("name", OF_TABLES)
