@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -252,7 +251,8 @@ class Recorder:
 
 def _key(name: str) -> str:
     """Returns what MLflow takes for the name of a metric, which holds that of a target where there are several."""
-    return posixpath.normpath(re.sub(r"[^\w\-.:/ ]", "_", name)).lstrip("./")[:250]
+    parts = re.sub(r"[^\w\-.:/ ]", "_", name).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))[:250]
 
 
 def _now_ms() -> int:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,24 +188,40 @@ class ReferenceModel:
         Raises:
             DataError: No row has a value of one of several targets, or a linear program would be too large.
         """
-        tasks = [
-            (number, level) for number, head in enumerate(schema.target.heads) for level in head.quantiles or (None,)
-        ]
+        if name == "random_convolutions" and len(target) > MAX_CONVOLVED_ROWS:
+            some = np.sort(np.random.default_rng(seed).choice(len(target), MAX_CONVOLVED_ROWS, replace=False))
+            features, target = features.iloc[some], target[some]
+        heads = list(enumerate(schema.target.heads))
+        tasks = [(number, level) for number, head in heads for level in head.quantiles or (None,)]
+        shared = _matrix(name, schema, 0, seed)
+        # One matrix for all, unless it holds means of a target.
+        several = bool(schema.target.parts)
+        X = None
+        if not (several and shared.needs_target(features)):
+            X = shared.fit_transform(features, target if several else _relative(schema, features, target))
         fitted: list[Fitted] = []
         for number, level in tasks:
-            alone = replace(schema, target=schema.target.heads[number])
             rows, y = _known(schema, target, number)
             if not len(y):
-                raise DataError("no training row has a value", where=f"`{alone.target.name}`")
-            one = Held(*_of_rows(held, *_known(schema, held.target, number))) if held else None
-            known = like.fitted[len(fitted)].estimator if like else None
+                raise DataError("no training row has a value", where=f"`{schema.target.heads[number].name}`")
+            y = _relative(schema, features if rows.all() else features[rows], y)
+            seen = None
+            if held is not None:
+                held_rows, held_y = _known(schema, held.target, number)
+                held_features = held.features if held_rows.all() else held.features[held_rows]
+                seen = Held(held_features, _relative(schema, held_features, held_y))
+            if X is None:
+                matrix = _matrix(name, schema, number, seed)
+                made = matrix.fit_transform(features[rows], y)
+            else:
+                matrix, made = shared, X if rows.all() else X[rows]
             share = time.monotonic() + (stop_at - time.monotonic()) / (len(tasks) - len(fitted))
-            fitted.append(
-                _fit(
-                    name, alone, features if rows is None else features[rows], y, seed,
-                    level=level, held=one, like=known, n_trees=n_trees, stop_at=share,
-                )
+            estimator = _estimated(
+                name, schema.target.heads[number], matrix, made, y, seed,
+                level=level, held=seen, like=like.fitted[len(fitted)].estimator if like else None,
+                n_trees=n_trees, stop_at=share,
             )  # fmt: skip
+            fitted.append(Fitted(matrix, estimator))
         return cls(name, schema, fitted)
 
     @property
@@ -219,19 +235,24 @@ class ReferenceModel:
         return np.concatenate([self._predictions(features.iloc[at : at + PREDICTED_ROWS]) for at in starts])
 
     def _predictions(self, features: pd.DataFrame) -> NDArray[np.float64]:
+        X = {id(matrix): matrix.transform(features) for matrix in self._matrices()}
         waiting = iter(self.fitted)
-        each = [_predictions(head, waiting, features) for head in self.schema.target.heads]
+        each = [_predictions(head, waiting, X) for head in self.schema.target.heads]
         if self.schema.baseline is not None:
             level, scale = (features[name].to_numpy() for name in self.schema.baseline)
             each = [(level + scale * one.T).T for one in each]  # of values, or of quantiles
-        if not self.schema.target.parts:
-            return each[0]
-        return np.column_stack(each)
+        return np.column_stack(each) if self.schema.target.parts else each[0]
+
+    def _matrices(self) -> list[FrameMatrix]:
+        """Returns the different ones."""
+        return list({id(one.matrix): one.matrix for one in self.fitted}.values())
 
     def save(self, path: Path) -> None:
         """Writes the model to one file: no code, and no training rows."""
-        fitted = [{"matrix": one.matrix, "estimator": one.estimator} for one in self.fitted]
-        write({"name": self.name, "fitted": fitted}, path)
+        matrices = self._matrices()
+        place = {id(matrix): number for number, matrix in enumerate(matrices)}
+        fitted = [{"matrix": place[id(one.matrix)], "estimator": one.estimator} for one in self.fitted]
+        write({"name": self.name, "matrices": matrices, "fitted": fitted}, path)
 
     @classmethod
     def load(cls, path: Path, schema: Schema) -> ReferenceModel:
@@ -241,33 +262,46 @@ class ReferenceModel:
             RefusedError: The file is damaged, or holds types that are not trusted; nothing of it was built.
         """
         document = read(path, _allowed_types())
-        # Earlier documents have a single one, without a list around it.
-        fitted = [Fitted(one["matrix"], one["estimator"]) for one in document.get("fitted", [document])]
+        if "fitted" in document:
+            fitted = [Fitted(document["matrices"][one["matrix"]], one["estimator"]) for one in document["fitted"]]
+        else:  # earlier documents have a single one
+            fitted = [Fitted(document["matrix"], document["estimator"])]
         for estimator in (one.estimator for one in fitted):
             if isinstance(estimator, (BoostedTrees, Forest)) and not estimator.is_sound():
                 raise RefusedError("holds trees whose branches lead nowhere", where=str(path))
         return cls(document["name"], schema, fitted)
 
 
-def _known(schema: Schema, target: NDArray[Any], number: int) -> tuple[NDArray[np.bool_] | None, NDArray[Any]]:
-    """Returns which rows have a value of one of the targets, None if there is one target, and the values."""
+def _known(schema: Schema, target: NDArray[Any], number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Returns which rows have a value of one of the targets, (rows,), and the values."""
     if not schema.target.parts:
-        return None, target
+        return np.ones(len(target), dtype=bool), target
     y = target[:, number]
     rows = ~np.isnan(y)
     is_class = schema.target.heads[number].task.is_classification
     return rows, y[rows].astype(np.int64) if is_class else y[rows]
 
 
-def _of_rows(held: Held, rows: NDArray[np.bool_] | None, y: NDArray[Any]) -> tuple[pd.DataFrame, NDArray[Any]]:
-    return (held.features if rows is None else held.features[rows]), y
+def _matrix(name: str, schema: Schema, number: int, seed: int) -> FrameMatrix:
+    """Returns what makes a matrix for one of the targets, not fitted."""
+    if name == "dummy":  # the mean needs no column
+        return FrameMatrix(levels=[], numbers=[], dates=[], texts=[])
+    if name == "seasonal_naive":
+        season = seasonal_name(schema.target.heads[number].name)
+        return FrameMatrix(levels=[], numbers=[season], dates=[], texts=[], form="trees")
+    max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
+    form = "linear" if name in ("linear", "random_convolutions") else "trees"
+    read = [block for block in schema.blocks if block.kind in OF_BLOCKS.get(name, ())]
+    task = schema.target.heads[number].task
+    return FrameMatrix.of(schema, task, form=form, max_levels=max_levels, seed=seed, read=read)
 
 
-def _fit(
+def _estimated(
     name: str,
-    schema: Schema,
-    features: pd.DataFrame,
-    target: NDArray[Any],
+    target: Target,
+    matrix: FrameMatrix,
+    X: Any,
+    y: NDArray[Any],
     seed: int,
     *,
     level: float | None,
@@ -275,47 +309,31 @@ def _fit(
     like: Any,
     n_trees: int,
     stop_at: float,
-) -> Fitted:
-    """Returns what is fitted of a single target, or of the quantile of a level; `like` is an estimator."""
-    if schema.target.task.is_classification and np.ptp(target) == 0:
+) -> Any:
+    """Returns the estimator of a single target, or of the quantile of a level; `like` is one fitted before."""
+    if target.task.is_classification and np.ptp(y) == 0:
         name = "dummy"  # a fold may have rows of one class only, of one of several targets
-    matrix = FrameMatrix(levels=[], numbers=[], dates=[], texts=[])  # the mean needs no column
-    if name == "seasonal_naive":
-        season = seasonal_name(schema.target.name)
-        matrix = FrameMatrix(levels=[], numbers=[season], dates=[], texts=[], form="trees")
-    elif name != "dummy":
-        max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
-        form = "linear" if name in ("linear", "random_convolutions") else "trees"
-        read = [block for block in schema.blocks if block.kind in OF_BLOCKS.get(name, ())]
-        matrix = FrameMatrix.of(schema, form=form, max_levels=max_levels, seed=seed, read=read)
-    target = _relative(schema, features, target)
-    is_convolved = name == "random_convolutions"
-    if is_convolved and len(target) > MAX_CONVOLVED_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(len(target), MAX_CONVOLVED_ROWS, replace=False))
-        features, target = features.iloc[rows], target[rows]
-    estimator = _estimator(name, schema, target, seed, level)
+    estimator = _estimator(name, target.task, y, seed, level)
     if isinstance(estimator, Forest):
         estimator.set_params(n_trees=n_trees)
     if name in PATIENT:
         estimator.set_params(max_iter=USUAL_ROUNDS if held is None else MAX_ROUNDS)
     if name in PATIENT and isinstance(like, BoostedTrees):
         estimator.set_params(max_iter=like.n_rounds_, learning_rate=like.learning_rate_)
-    X = matrix.fit_transform(features, target)
     if level is not None and name == "linear":
-        X, target = _programmed(X, target, seed)
+        X, y = _programmed(X, y, seed)
     if isinstance(estimator, BoostedTrees):
         estimator.set_params(n_categorical=len(matrix.coded_))
     if isinstance(estimator, BoostedTrees) and held is not None and name in PATIENT and len(held.target):
-        held_target = _relative(schema, held.features, held.target)
-        return Fitted(matrix, estimator.fit(X, target, matrix.transform(held.features), held_target, stop_at))
+        return estimator.fit(X, y, matrix.transform(held.features), held.target, stop_at)
     if isinstance(estimator, (BoostedTrees, Forest)):
-        return Fitted(matrix, estimator.fit(X, target, stop_at=stop_at))
-    if is_convolved and schema.target.task.is_classification:
-        held = held if held is not None and len(held.target) else None
-        strengths = STRENGTHS if held else (getattr(like, "C", USUAL_STRENGTH),)
-        X_val, y_val = (X, target) if held is None else (matrix.transform(held.features), held.target)
-        return Fitted(matrix, _penalised(X, target, X_val, y_val, strengths))
-    return Fitted(matrix, estimator.fit(X, target))
+        return estimator.fit(X, y, stop_at=stop_at)
+    if name == "random_convolutions" and target.task.is_classification:
+        seen = held if held is not None and len(held.target) else None
+        strengths = STRENGTHS if seen else (getattr(like, "C", USUAL_STRENGTH),)
+        X_val, y_val = (X, y) if seen is None else (matrix.transform(seen.features), seen.target)
+        return _penalised(X, y, X_val, y_val, strengths)
+    return estimator.fit(X, y)
 
 
 def _penalised(X: Any, y: NDArray[Any], X_val: Any, y_val: NDArray[Any], strengths: Sequence[float]) -> Any:
@@ -367,20 +385,25 @@ def _programmed(X: Any, y: NDArray[Any], seed: int) -> tuple[Any, NDArray[Any]]:
     return X[rows], y[rows]
 
 
-def _predictions(target: Target, waiting: Iterator[Fitted], features: pd.DataFrame) -> NDArray[np.float64]:
-    """Returns a single target's probabilities (rows, classes), values (rows,) or rising quantiles (rows, quantiles)."""
+def _predictions(target: Target, waiting: Iterator[Fitted], X: Mapping[int, Any]) -> NDArray[np.float64]:
+    """Returns a single target's probabilities (rows, classes), values (rows,) or rising quantiles (rows, quantiles).
+
+    Args:
+        target: The target.
+        waiting: What is fitted, from this target's on.
+        X: What each matrix, by its id, makes of the rows.
+    """
     if target.quantiles:
-        levels = [
-            one.estimator.predict(one.matrix.transform(features)) for one in islice(waiting, len(target.quantiles))
-        ]
-        return np.sort(np.column_stack(levels), axis=1)
+        fitted = islice(waiting, len(target.quantiles))
+        return np.sort(np.column_stack([one.estimator.predict(X[id(one.matrix)]) for one in fitted]), axis=1)
     one = next(waiting)
-    X = one.matrix.transform(features)
+    rows = X[id(one.matrix)]
     if target.task is Task.REGRESSION:
-        values: NDArray[np.float64] = one.estimator.predict(X)
+        values: NDArray[np.float64] = one.estimator.predict(rows)
         return values
-    probabilities = np.zeros((len(features), len(target.classes)))
-    probabilities[:, one.estimator.classes_] = one.estimator.predict_proba(X)
+    found = one.estimator.predict_proba(rows)
+    probabilities = np.zeros((len(found), len(target.classes)))
+    probabilities[:, one.estimator.classes_] = found
     return probabilities
 
 
@@ -403,11 +426,11 @@ class SeasonalNaive(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.nan_to_num(X[:, 0], nan=0.0)
 
 
-def _estimator(name: str, schema: Schema, target: NDArray[Any], seed: int, level: float | None) -> Any:
+def _estimator(name: str, task: Task, target: NDArray[Any], seed: int, level: float | None) -> Any:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 
-    regression = not schema.target.task.is_classification
+    regression = not task.is_classification
     if level is not None and name == "dummy":
         return DummyRegressor(strategy="quantile", quantile=level)
     if level is not None and name == "linear":
@@ -523,8 +546,13 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     @classmethod
-    def of(cls, schema: Schema, *, form: str, max_levels: int, seed: int, read: Sequence[Block] = ()) -> FrameMatrix:
-        """Returns one for the columns of a table, not fitted; some blocks are read as they are."""
+    def of(
+        cls, schema: Schema, task: Task, *, form: str, max_levels: int, seed: int, read: Sequence[Block] = ()
+    ) -> FrameMatrix:
+        """Returns one for the columns of a table and the task of a single target, not fitted.
+
+        Some blocks are read as they are.
+        """
         numbers = schema.names(ColumnKind.NUMERIC, ColumnKind.BOOLEAN, ColumnKind.IMAGE, ColumnKind.SEQUENCE)
         cells = {column for block in read for column in block.columns}
         return cls(
@@ -537,10 +565,14 @@ class FrameMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 {"name": b.name, "kind": b.kind.value, "columns": list(b.columns), "shape": list(b.shape)} for b in read
             ],
             form=form,
-            task=schema.target.task.value if schema.target.task.is_classification else Task.REGRESSION.value,
+            task=(task if task.is_classification else Task.REGRESSION).value,
             max_levels=max_levels,
             seed=seed,
         )
+
+    def needs_target(self, X: pd.DataFrame) -> bool:
+        """Returns whether the matrix of such rows holds means of the target."""
+        return self.form == "trees" and bool(self._of_many_levels(X))
 
     def fit(self, X: pd.DataFrame, y: NDArray[Any]) -> FrameMatrix:
         self.fit_transform(X, y)

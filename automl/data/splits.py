@@ -291,7 +291,7 @@ def _strata(dataset: Dataset) -> NDArray[np.int64]:
             rarer = n_rows < rarity
             strata[rarer], rarity[rarer] = n_before + codes[rarer], n_rows[rarer]
             n_before += len(part.classes)
-    # Of a class with several rows, one that has a rarer class in all but one of them needs no place of its own.
+    # What is alone is only trained on; that is right for the only row of a class, and needless for others.
     n_rows_of = np.bincount(strata)
     strata[(n_rows_of[strata] == 1) & (rarity > 1)] = 0
     return strata
