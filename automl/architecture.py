@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from automl import own_module
 from automl.components import Component, catalogue
-from automl.values import BlockSpec, Choice, ColumnKind, InputSpec, Scalar, Schema
+from automl.values import BlockSpec, Choice, ColumnKind, InputSpec, Schema, Value
 
 #: Kinds of blocks that are more than columns.
 STRUCTURED = ("image", "sequence", "tokens")
@@ -32,7 +33,10 @@ def build(choice: Choice, inputs: InputSpec, n_outputs: int, domain: Choice = Ch
 
     It maps a dictionary of blocks to (batch, n_outputs), or (batch, members, n_outputs).
     """
-    network = partial(make, catalogue("network")[choice.name], params=choice.params)
+    component = catalogue("network")[choice.name]
+    if component.is_module:  # sees all blocks as they are
+        return own_module.build(component, choice.params, inputs, n_outputs)
+    network = partial(make, component, params=choice.params)
     if any(block.kind == "domain" for block in inputs.blocks.values()):
         built: nn.Module = catalogue("domain").build(domain, network, inputs, n_outputs)
         return built
@@ -40,7 +44,7 @@ def build(choice: Choice, inputs: InputSpec, n_outputs: int, domain: Choice = Ch
 
 
 def make(
-    component: Component, inputs: InputSpec, n_outputs: int, params: Mapping[str, Scalar] | None = None
+    component: Component, inputs: InputSpec, n_outputs: int, params: Mapping[str, Value] | None = None
 ) -> nn.Module:
     """Returns what `build` does, of a network that need not be registered."""
     baseline = next((name for name, block in inputs.blocks.items() if block.kind == "baseline"), None)

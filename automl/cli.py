@@ -245,14 +245,19 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
         report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items())
     )
     base = Path(study_folder.read_json(folder.prepared)["base"])
-    table = _table(study_folder.read_json(folder.spec)["data"]["params"], base)
+    table = _table(study_folder.read_json(folder.spec)["data"], base)
     print("\n".join(report.summary_lines(document, program=_program(), data=table)))
 
 
 @app.command()
 def predict(
     model: ModelArgument,
-    data: Annotated[Path, typer.Argument(help="A table: csv, parquet, arrow or json lines; or a folder of images.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A table: csv, parquet, arrow or json lines; a folder of images; rows of a LightningModule (.npy)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .parquet, .csv or .json file.")],
     files: Annotated[
         list[str] | None,
@@ -596,7 +601,7 @@ def _run(
         report.print_json(document)
     else:
         _print(report.leaderboard_table(document))
-        table = _table(spec.data.params, base)
+        table = _table(spec.data.model_dump(), base)
         print("\n".join(report.summary_lines(document, program=_program(), data=table)))
     if result.status == "interrupted":
         print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
@@ -656,9 +661,11 @@ def _places(files: list[str]) -> dict[str, Path]:
     return {name: Path(place).expanduser() for name, _, place in (given.partition("=") for given in files)}
 
 
-def _table(params: Mapping[str, Any], base: Path) -> str:
+def _table(data: Mapping[str, Any], base: Path) -> str:
     """Returns the file that a study read, as it can be named from here; `DATA` where it read no file."""
-    return os.path.relpath(base / params["path"]) if "path" in params else "DATA"
+    if data["target"] is None:  # a LightningDataModule, whose model reads arrays
+        return "rows.npy"
+    return os.path.relpath(base / data["params"]["path"]) if "path" in data["params"] else "DATA"
 
 
 def _tracking_uri(flag: str | None) -> str:

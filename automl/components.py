@@ -7,6 +7,7 @@ and defaults.
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import types
 import typing
@@ -16,7 +17,10 @@ from importlib import metadata
 from typing import Any, Literal, TypeVar, Union
 
 from automl.errors import ConfigError, did_you_mean
-from automl.values import OPTIONAL_PLACES, REQUIRED_PLACES, Choice, Scalar
+from automl.values import OPTIONAL_PLACES, REQUIRED_PLACES, Choice, Scalar, Value
+
+#: Traits of classes that somebody else wrote, which know nothing of this package: what Lightning trains and feeds.
+LIGHTNING_MODULE, LIGHTNING_DATA_MODULE = "lightning_module", "lightning_data_module"
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -37,10 +41,10 @@ class Hyperparameter:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default; only sources may have such."""
+        """Whether it has no default; only sources and Lightning's classes may have such."""
         return self.default is inspect.Parameter.empty
 
-    def accepts(self, value: Scalar) -> bool:
+    def accepts(self, value: Value) -> bool:
         """Returns whether `value` may be passed: an int passes for a float, a bool never for a number."""
         if any(value == choice and type(value) is type(choice) for choice in self.choices):
             return True
@@ -54,7 +58,8 @@ class Hyperparameter:
         """Returns what is allowed, in words."""
         if self.choices and not self.allowed:
             return "one of " + ", ".join(f"`{choice}`" for choice in self.choices)
-        told = ["null" if kind is type(None) else kind.__name__ for kind in self.allowed]
+        words = {type(None): "null", dict: "mapping"}
+        told = [words.get(kind, kind.__name__) for kind in self.allowed]
         return " or ".join([*told, *(f"`{choice}`" for choice in self.choices)]) or "any value"
 
 
@@ -64,6 +69,7 @@ class Component:
 
     Attributes:
         traits: Facts about the component that the pipe acts on, each explained where it is read.
+        takes_others: Whether it takes hyperparameters that its signature does not name.
     """
 
     kind: str
@@ -71,6 +77,17 @@ class Component:
     factory: Callable[..., Any]
     hyperparameters: Mapping[str, Hyperparameter]
     traits: frozenset[str]
+    takes_others: bool = False
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is somebody's LightningModule, which is trained as it is."""
+        return LIGHTNING_MODULE in self.traits
+
+    @property
+    def is_data_module(self) -> bool:
+        """Whether it is somebody's LightningDataModule, which is read as it is."""
+        return LIGHTNING_DATA_MODULE in self.traits
 
     @property
     def summary(self) -> str:
@@ -110,8 +127,13 @@ class Catalogue:
                 f"by {known.factory.__module__} and by {factory.__module__}",
                 remedy="Rename one of them.",
             )
-        hyperparameters = _hyperparameters(self.kind, name, factory)
-        self._components[name] = Component(self.kind, name, factory, hyperparameters, frozenset(traits))
+        lightning = _lightning(factory)
+        if lightning is None:
+            hyperparameters, takes_others = _hyperparameters(self.kind, name, factory), False
+        else:
+            hyperparameters, takes_others = _arguments(factory)
+        known_traits = frozenset(traits) | ({lightning} if lightning else frozenset())
+        self._components[name] = Component(self.kind, name, factory, hyperparameters, known_traits, takes_others)
 
     def __getitem__(self, name: str) -> Component:
         try:
@@ -182,6 +204,30 @@ def _hyperparameters(kind: str, name: str, factory: Callable[..., Any]) -> dict[
     return found
 
 
+def _lightning(factory: Callable[..., Any]) -> str | None:
+    """Returns which of Lightning's classes this is, None for any other; told by its methods, without torch."""
+    if not inspect.isclass(factory):
+        return None
+    if hasattr(factory, "training_step") and hasattr(factory, "configure_optimizers"):
+        return LIGHTNING_MODULE
+    return LIGHTNING_DATA_MODULE if hasattr(factory, "train_dataloader") and hasattr(factory, "setup") else None
+
+
+def _arguments(factory: Callable[..., Any]) -> tuple[dict[str, Hyperparameter], bool]:
+    """Returns what the `__init__` of a class takes by name, and whether it takes other names as well."""
+    found, takes_others = {}, False
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            takes_others = True
+        elif parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+            try:
+                allowed, choices = _allowed(_resolve(factory, parameter))
+            except (NameError, TypeError):  # it names what only type checkers import: nothing can be checked
+                allowed, choices = (), ()
+            found[parameter.name] = Hyperparameter(parameter.name, parameter.default, allowed, choices)
+    return found, takes_others
+
+
 def _resolve(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Returns a parameter's annotation as a type. One at a time: others may name what only type checkers import."""
     target = factory.__init__ if inspect.isclass(factory) else factory
@@ -189,14 +235,24 @@ def _resolve(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     return typing.get_type_hints(alone, globalns=getattr(target, "__globals__", {}))[parameter.name]
 
 
+#: What a YAML file has for the types of annotations.
+_PLAIN: dict[Any, type] = {
+    tuple: list,
+    collections.abc.Sequence: list,
+    collections.abc.Iterable: list,
+    collections.abc.Mapping: dict,
+    None: type(None),
+}
+
+
 def _allowed(annotation: Any) -> tuple[tuple[type, ...], tuple[Scalar, ...]]:
     """Returns (types, literal choices) of an annotation; both empty when it says nothing that can be checked."""
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return (), typing.get_args(annotation)
-    if origin in (Union, types.UnionType):
-        parts = typing.get_args(annotation)
-        literals = [part for part in parts if typing.get_origin(part) is Literal]
-        choices = tuple(choice for literal in literals for choice in typing.get_args(literal))
-        return tuple(part for part in parts if isinstance(part, type)), choices
-    return ((annotation,), ()) if annotation in (bool, int, float, str) else ((), ())
+    is_union = typing.get_origin(annotation) in (Union, types.UnionType)
+    parts = typing.get_args(annotation) if is_union else (annotation,)
+    literals = [part for part in parts if typing.get_origin(part) is Literal]
+    choices = tuple(choice for literal in literals for choice in typing.get_args(literal))
+    generic = [typing.get_origin(part) or part for part in parts if part not in literals]
+    allowed = tuple(kind for kind in (_PLAIN.get(part, part) for part in generic) if isinstance(kind, type))
+    if not is_union and not {*allowed} <= {bool, int, float, str, list, dict}:
+        return (), choices
+    return allowed, choices

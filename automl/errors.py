@@ -5,6 +5,7 @@
     ├── TrainingDiverged        1   one trial's numbers ceased to be finite
     ├── ConfigError             2   a study, a search space or a flag
     ├── DataError               2   a table that cannot be read, trained on or predicted
+    ├── ModuleError             2   a LightningModule of the user's own
     ├── TrackingError           3   MLflow
     ├── StorageError            3   the study's own state
     │   └── DiskFullError       4   there is no room for it
@@ -78,6 +79,12 @@ class ConfigError(AutomlError):
 
 class DataError(AutomlError):
     """A table cannot be read, trained on or predicted."""
+
+    exit_code = 2
+
+
+class ModuleError(AutomlError):
+    """A LightningModule or LightningDataModule of the user's raises, or does not do what a study needs of it."""
 
     exit_code = 2
 

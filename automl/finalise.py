@@ -14,7 +14,9 @@ import numpy as np
 from automl import decision, metrics, plugins
 from automl.calibration import Calibration, calibrate
 from automl.data import storage
-from automl.predictor import Predictor, calibrated, combine
+from automl.own_module import OwnModule
+from automl.predictor import Member, Predictor, calibrated, combine
+from automl.training import adapt
 from automl.trial import by_fold
 from automl.values import FinalTask, Members, Metric, ShippedModel, Target
 
@@ -30,11 +32,11 @@ CALIBRATED = ("log_loss", "brier", "d2")
 
 def choose(task: FinalTask) -> Members:
     """Returns the members of what is shipped, which the validation rows choose."""
+    candidates = _candidates(task)
+    if task.deliver == "single" or task.logged is not None:
+        return ((candidates[0][0], 1.0),)
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target)
-    candidates = _candidates(task)
-    if task.deliver == "single":
-        return ((candidates[0][0], 1.0),)
     y_val, predictions = _validated(task, [folder for _, folder in candidates])
     chosen = select(predictions, y_val, metric, task.choose_until)
     return tuple((candidates[i][0], weight) for i, weight in sorted(chosen.items(), key=lambda item: -item[1]))
@@ -47,6 +49,8 @@ def finalise(task: FinalTask) -> ShippedModel:
     left to choose.
     """
     plugins.load(task.plugins)
+    if task.logged is not None:
+        return _ship_best(task, task.logged)
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target)
     folders = dict(_candidates(task))
@@ -79,6 +83,26 @@ def finalise(task: FinalTask) -> ShippedModel:
         references=reference_scores,
         refitted=task.refitted,
     )
+
+
+def _ship_best(task: FinalTask, value: float) -> ShippedModel:
+    """Returns what is shipped where a LightningModule logged the objective: the best trial, as it is."""
+    number, folder = task.candidates[0]
+    predictor = _load(folder, refitted=False)
+    predictor.save(task.out)
+    test: dict[str, float] = {}
+    member = predictor.members[0]
+    if task.data_module is not None:
+        if task.best is not None and isinstance(member, Member) and isinstance(member.network, OwnModule):
+            test = adapt.test(member.network, task.data_module, task.best)
+            # What is called `val_acc` in validation is called `test_acc` in the test, wherever it is called anything.
+            named = task.objective.replace("val", "test", 1)
+            test |= {task.objective: test[named]} if named in test else {}
+    elif predictor.own_module is None:
+        unseen = storage.open_part(task.data, "test")
+        if len(unseen.target):
+            test = metrics.score_all(predictor.schema.target, unseen.target, unseen.predict(predictor.predictions))
+    return ShippedModel(((number, 1.0),), value, test, {}, speaks_of_target=predictor.own_module is None)
 
 
 def _load(folder: Path, refitted: bool) -> Predictor:

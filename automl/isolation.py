@@ -266,7 +266,8 @@ def _run(connection: Connection) -> None:
         message = redact(f"{type(error).__name__}: {error}")
         told = disk_full(error) or (error if isinstance(error, AutomlError) else None)
         if told is not None:
-            outcome = ("failure", Failure("error", str(told), told))
+            detail = redact(traceback.format_exc()) if error.__cause__ is not None else ""  # of what it came from
+            outcome = ("failure", Failure("error", str(told), told, detail))
         else:
             kind = "memory" if "not enough memory" in message else "error"  # torch's CPU allocator raises RuntimeError
             outcome = ("failure", Failure(kind, message, None, redact(traceback.format_exc())))

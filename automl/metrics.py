@@ -60,6 +60,15 @@ def metric(name: str, target: Target | Task) -> Metric:
     raise ConfigError(f"unknown metric `{name}`", where="objective", remedy=did_you_mean(name, told))
 
 
+def logged(name: str, direction: Direction) -> Metric:
+    """Returns an objective that a LightningModule logs: nothing here can compute it of predictions."""
+
+    def function(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+        raise AssertionError(f"`{name}` is logged, not computed")
+
+    return Metric(name, direction, frozenset(Task), "logged", -_INFINITY, _INFINITY, function)
+
+
 def names(target: Target | Task) -> list[str]:
     """Returns the names of the metrics of what is predicted."""
     return list(of(target))

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from automl import manifest, model_folder
 from automl.data import blocks, parts, sequences, sources
 from automl.data.dataset import Conforming
-from automl.errors import ConfigError, ResourceError, did_you_mean
-from automl.predictor import Predictor
+from automl.errors import ConfigError, DataError, ResourceError, did_you_mean
+from automl.predictor import CHUNK_ROWS, Predictor
 from automl.values import ColumnKind, LongTable, Schema
 
 Write = Callable[[pd.DataFrame], None]
@@ -73,6 +74,8 @@ def predict_file(
     if not output.parent.is_dir():  # told before the work, not after it
         raise ConfigError(f"there is no folder `{output.parent}`", where="--output", remedy="Make it first.")
     predictor = Predictor.load(folder)
+    if predictor.input_shape is not None:
+        return _predict_array(predictor, data, output)
     source, params = sources.infer(data)
     if read_as is not None and read_as["source"] == source:
         params = {**read_as["params"], **params}
@@ -137,6 +140,26 @@ def _places(
     return places
 
 
+def _predict_array(predictor: Predictor, data: Path, output: Path) -> Predicted:
+    """Does what `predict_file` does, for a LightningModule that reads no table."""
+    try:
+        rows = np.load(data, allow_pickle=False, mmap_mode="r")
+        if not isinstance(rows, np.ndarray) or not rows.ndim:
+            raise ValueError("it holds no rows")
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=str(data)) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            "is no array that numpy.save wrote",
+            where=str(data),
+            remedy="The model reads no table: save rows as `x` of a batch holds them.",
+        ) from error
+    with _new(output) as write:
+        for start in range(0, len(rows), CHUNK_ROWS):
+            write(predictor.predict_array(np.asarray(rows[start : start + CHUNK_ROWS])))
+    return Predicted(len(rows), ())
+
+
 def prove(folder: Path) -> dict[str, Any]:
     """Returns the digest and number of files of a model folder that is intact, loads and predicts a made-up row.
 
@@ -145,7 +168,12 @@ def prove(folder: Path) -> dict[str, Any]:
     """
     digest = model_folder.verify(folder)
     predictor = Predictor.load(folder)
-    predictor.predict(pd.DataFrame(blocks.example(predictor.schema)))
+    if predictor.says_nothing:  # it loads, which is all that can be proved of it
+        pass
+    elif predictor.input_shape is None:
+        predictor.predict(pd.DataFrame(blocks.example(predictor.schema)))
+    elif predictor.input_shape:
+        predictor.predict_array(np.zeros((1, *predictor.input_shape), dtype=np.float32))
     files = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))["files"]
     return {"digest": digest, "files": len(files), "members": len(predictor.members)}
 

@@ -9,22 +9,25 @@ MLflow needs to load and serve it. It holds no training row.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from automl import manifest, metrics, model_folder, plugins
 from automl.architecture import build
 from automl.calibration import Calibration
+from automl.components import catalogue
 from automl.data import forecasting, neighbours
 from automl.data.blocks import Places
 from automl.data.dataset import conform
-from automl.errors import RefusedError
-from automl.losses import forward
+from automl.errors import ConfigError, DataError, RefusedError
+from automl.losses import EVALUATION_BATCH_SIZE, forward
+from automl.own_module import OwnModule, Says, as_x
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.reference_model import ReferenceModel
 from automl.values import Choice, InputSpec, Schema, Target, TargetSpec, Task
@@ -40,6 +43,8 @@ READABLE = (1, 2, FORMAT)
 #: Rows that are transformed and predicted at once, and the numbers that they come to at most, about, so that memory
 #: does not grow with the table.
 CHUNK_ROWS, CHUNK_CELLS = 65_536, 2**26
+#: Rows that a LightningModule of the user's sees at once.
+EVALUATED = EVALUATION_BATCH_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,32 @@ class Predictor:
         networks = [member for member in self.members if isinstance(member, Member)]
         return frozenset[str]().union(*(member.preprocessing.packages for member in networks))
 
+    @property
+    def own_module(self) -> OwnModule | None:
+        """The LightningModule whose outputs are handed on as they are, as they say nothing of the target; else None."""
+        first = self.members[0]
+        network = first.network if isinstance(first, Member) else None
+        apart = isinstance(network, OwnModule) and network.says in (Says.NOTHING, Says.NUMBERS)
+        return network if apart and isinstance(network, OwnModule) else None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is a LightningModule that gives no outputs for rows, as the generator of a GAN does not."""
+        return self.own_module is not None and self.own_module.says is Says.NOTHING
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one row of an array to predict on, where the model reads no table; None: it reads one.
+
+        Empty: there is no array that it says anything of.
+        """
+        if self.schema.columns:
+            return None
+        first = self.members[0]
+        if not isinstance(first, Member) or self.says_nothing:
+            return ()
+        return next((block.shape for block in first.preprocessing.inputs.blocks.values()), ())
+
     def predictions(self, frame: pd.DataFrame, places: Places | None = None) -> NDArray[np.float64]:
         """Returns probabilities (rows, classes), in the order of the target's classes, or values (rows,).
 
@@ -152,6 +183,8 @@ class Predictor:
 
     def predict_conformed(self, features: pd.DataFrame) -> pd.DataFrame:
         """Returns what `predict` does, of a canonical frame."""
+        if self.own_module is not None:
+            return self._outputs(self.own_module, features)
         predictions = self._predictions(features)
         target = self.schema.target
         if not target.parts:
@@ -163,6 +196,45 @@ class Predictor:
                 found += [shown[0], shown[-1]] if part.task is Task.BINARY else shown
         names = [name for name, _ in target.columns()]
         return pd.DataFrame(dict(zip(names, found, strict=True)), index=features.index)
+
+    def predict_array(self, rows: NDArray[Any]) -> pd.DataFrame:
+        """Returns what a LightningModule that reads no table says of rows; one row each.
+
+        Args:
+            rows: As `x` of its batches; (rows, *input_shape).
+
+        Raises:
+            DataError: They have another shape, or the module says nothing of rows.
+        """
+        expected = self.input_shape
+        if expected is None or self.own_module is None:
+            raise DataError("the model reads tables, not arrays")
+        if expected and rows.shape[1:] != expected:
+            wanted = f"(rows, {', '.join(map(str, expected))})"
+            raise DataError(f"found an array of the shape {rows.shape}; the module was fed with {wanted}")
+        if rows.dtype.kind not in "fiub":
+            raise DataError(f"found an array of {rows.dtype}; allowed: numbers")
+        kept = rows.astype(np.float32 if self.own_module.reads_fractions else np.int64)
+        parts = [self._said(self.own_module, {"x": kept[i : i + EVALUATED]}) for i in range(0, len(kept), EVALUATED)]
+        return _numbered(np.concatenate(parts or [np.empty((0, 0))]))
+
+    def _outputs(self, module: OwnModule, features: pd.DataFrame) -> pd.DataFrame:
+        """Returns what a LightningModule says of the rows of a canonical frame, as it says it."""
+        member = self.members[0]
+        assert isinstance(member, Member)
+        starts = range(0, max(len(features), 1), EVALUATED)
+        chunks = (member.preprocessing.transform(features.iloc[start : start + EVALUATED]) for start in starts)
+        return _numbered(np.concatenate([self._said(module, chunk) for chunk in chunks])).set_axis(features.index)
+
+    @staticmethod
+    def _said(module: OwnModule, blocks: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        try:
+            return module.outputs(as_x({name: torch.as_tensor(block) for name, block in blocks.items()})).numpy()
+        except Exception as error:  # whatever the module's own code raises
+            raise DataError(
+                f"`{type(module.module).__name__}` says nothing of rows: {type(error).__name__}: {error}",
+                remedy="Give it a `predict_step`, or a `forward`, that takes what its batches hold as `x`.",
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Writes the model's files into an empty or missing folder, the manifest last."""
@@ -184,7 +256,7 @@ class Predictor:
             if isinstance(member, Member)
             for name, tensor in member.network.state_dict().items()
         }
-        save_file(tensors, folder / "weights.safetensors")
+        save_file(_apart(tensors), folder / "weights.safetensors")
         for number, member in enumerate(self.members):
             path = _fitted_path(folder, number, is_reference=isinstance(member, ReferenceMember))
             path.parent.mkdir(exist_ok=True)
@@ -228,6 +300,12 @@ class Predictor:
                 continue
             choice = Choice(document["network"]["name"], document["network"]["params"])
             target = TargetSpec.from_json(document["target"])
+            if choice.name not in catalogue("network"):
+                raise ConfigError(
+                    f"the model's network `{choice.name}` is registered by no plug-in that is loaded",
+                    where=str(folder),
+                    remedy="Name the one that does: --plugin MODULE, or AUTOML_PLUGINS=MODULE.",
+                )
             domain = Choice(**document["domain"]) if "domain" in document else Choice("none")
             network = build(choice, InputSpec.from_json(document["inputs"]), target.n_outputs, domain)
             prefix = f"{number}."
@@ -305,13 +383,32 @@ def _fitted_path(folder: Path, number: int, *, is_reference: bool) -> Path:
     return folder / ("references" if is_reference else "preprocessing") / f"{number}.skops"
 
 
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns tensors of which no two share memory, as tied weights do, and a file cannot say."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return apart
+
+
+def _numbered(outputs: NDArray[np.float64]) -> pd.DataFrame:
+    """Returns outputs (rows, numbers) as columns: `prediction` alone, or `output_0`, `output_1` and so on."""
+    names = ["prediction"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
+    return pd.DataFrame(outputs, columns=names)
+
+
 class _PythonFunction:
     """What MLflow calls."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        if self._predictor.input_shape is not None:
+            return self._predictor.predict_array(np.asarray(model_input))
         return self._predictor.predict(pd.DataFrame(model_input))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import uuid
 from collections.abc import Iterable, Sequence
@@ -9,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import architecture, memory, metrics, plugins, portfolio, search_space
+import numpy as np
+
+from automl import architecture, memory, metrics, plugins, portfolio, search_space, trial
 from automl.components import CATALOGUES, Component
 from automl.data import blocks, forecasting, leakage, neighbours, out_of_core, parts, sources, storage
 from automl.data.blocks import ForecastLayout, ImageFilesLayout, Layout, NeighboursLayout
@@ -22,7 +26,8 @@ from automl.preprocessing.preprocessing import Preprocessing
 from automl.search_space import Option, SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec
-from automl.values import ColumnKind, Dataset, Schema, Splits, Task
+from automl.training import adapt
+from automl.values import NO_TABLE, Choice, ColumnKind, Dataset, Direction, Fold, Metric, Schema, Splits, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +36,10 @@ if TYPE_CHECKING:
 FIRST_SHARE = 0.3
 #: Traits by which components say what tasks they are for.
 TASK_KINDS = {task.kind for task in Task}
+#: Rows of training and of validation that a LightningModule is tried on before the first trial.
+TRIED_ROWS = 500
+#: Training rows that are supposed where nobody tells.
+UNKNOWN_ROWS = 10_000
 #: Differences that a sentence names.
 MAX_SHOWN = 5
 
@@ -41,6 +50,8 @@ def check(spec: StudySpec, base: Path) -> Prepared:
     Raises:
         ConfigError, DataError: With everything that is wrong with components, space and data, all at once.
     """
+    if _reads_own_data(spec):
+        return _resolve_own_data(spec, base)
     prepared, table, _ = _resolve(spec, base)
     if isinstance(table, Survey):
         for _frame in table.frames():  # only to see whether every value is what its column is taken for
@@ -59,7 +70,11 @@ def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tupl
     """
     plugins.load(plugin_names)
     stored = Prepared.from_json(read_json(folder.prepared)) if folder.prepared.is_file() else None
-    prepared, table, splits = _resolve(spec, base, stored)
+    table: Dataset | Survey | None = None
+    if _reads_own_data(spec):
+        prepared = _resolve_own_data(spec, base, stored)
+    else:
+        prepared, table, splits = _resolve(spec, base, stored)
     if stored is not None:
         _check_same_data(stored, prepared, spec.name)
         prepared = replace(prepared, key=stored.key)
@@ -67,7 +82,7 @@ def prepare(spec: StudySpec, base: Path, folder: StudyFolder, plugin_names: tupl
         storage.store(
             table.dataset, splits, folder.data, frames=table.frames(), n_shards=prepared.n_shards, seed=spec.seed
         )
-    else:
+    elif table is not None:
         storage.store(table, splits, folder.data)
     write_json(folder.prepared, prepared.to_json())
     write_json(folder.spec, spec.model_dump(mode="json"))
@@ -130,9 +145,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     try:
         table = _read(spec, base, stored)
         dataset = table.dataset if isinstance(table, Survey) else table
-        metric_name = metrics.default_metric(dataset.schema.target).name
-        if spec.objective != "auto":
-            metric_name = metrics.metric(spec.objective, dataset.schema.target).name
+        metric = _objective(spec, space, dataset.schema)
     except AutomlError as error:
         problems += error.problems
     if problems or table is None or dataset is None:
@@ -142,6 +155,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         path = search_space.auto(schema)
         space, where = search_space.load(path), str(path)
     known, written = _portfolio(space, path), space
+    modules = _modules(space)
     space, space_notes = space.for_data(schema)
     problems = space.check(CATALOGUES, where=where)
     problems += Preprocessing.check(
@@ -153,10 +167,15 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     problems += _check_tasks(space, schema, where)
     problems += _check_blocks(space, schema, where)
     problems += _check_domains(space, schema, where)
+    problems += _check_modules(written, modules, metric, where)
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
-    metric = metrics.metric(metric_name, schema.target)
+    if metric.needs == "logged":
+        space_notes += [
+            f"`{metric.name}` is logged by the module, so there is nothing to compare reference models by or to choose "
+            "an ensemble by: the best trial alone is shipped"
+        ]
     n_shards, suspicions = 1, []
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
@@ -166,6 +185,8 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
             *leakage.shared_rows(table, splits),
             *leakage.repeats(table),
         ]
+        if stored is None:
+            _try_modules(space, modules, metric, table, splits, spec.seed)
     points: list[portfolio.Point] = []
     if known is not None:  # who has narrowed a copy of a space has the points that are left
         traits = portfolio.Traits.of(schema, len(splits.folds[0].train))
@@ -190,8 +211,177 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         n_folds=len(splits.folds),
         n_shards=n_shards,
         notes=(*dataset.notes, *space_notes, *suspicions),
+        modules=modules,
+        is_logged=metric.needs == "logged",
     )
     return prepared, table, splits
+
+
+# --- a user's own LightningModule --------------------------------------------------------------------------------
+
+
+def _reads_own_data(spec: StudySpec) -> bool:
+    """Returns whether a study names a LightningDataModule in place of a table."""
+    sources_ = CATALOGUES["source"]
+    return spec.data.source in sources_ and sources_[spec.data.source].is_data_module
+
+
+def _resolve_own_data(spec: StudySpec, base: Path, stored: Prepared | None = None) -> Prepared:
+    """Returns what a study works on whose modules are fed by a LightningDataModule: there is no table.
+
+    Raises:
+        ConfigError: With everything that is wrong, all at once.
+        ModuleError: With what a trial would fail of.
+    """
+    problems: list[Problem] = []
+    try:
+        sources.check_params(spec.data.source, spec.data.params)
+    except AutomlError as error:
+        problems += error.problems
+    of_tables: dict[str, Any] = {
+        "data.target": spec.data.target,
+        "data.positive": spec.data.positive,
+        "data.kinds": spec.data.kinds,
+    }
+    of_tables |= {"blocks": spec.blocks}
+    what = f"is for tables, and `{spec.data.source}` is a LightningDataModule"
+    problems += [Problem(what, key, "Leave it out.") for key, value in of_tables.items() if value]
+    objective = "a metric that the module logs"
+    if spec.objective == "auto":
+        problems.append(Problem("is missing", "objective", f"Name {objective}, such as `val_loss`."))
+    if spec.direction is None:
+        problems.append(Problem("is missing", "direction", f"The objective is {objective}: `minimize` or `maximize`?"))
+    space = None
+    try:
+        if spec.search_space == "auto":
+            raise ConfigError("`auto` is for tables", where="search_space", remedy="Name one that holds your module.")
+        path = search_space.find(spec.search_space, base)
+        space = search_space.load(path)
+        problems += space.check(CATALOGUES, where=str(path))
+        problems += _check_own_space(space, str(path))
+    except AutomlError as error:
+        problems += error.problems
+    if problems or space is None or spec.direction is None:
+        raise ConfigError(problems)
+    modules = _modules(space)
+    metric = metrics.logged(spec.objective, Direction(spec.direction))
+    problems = _check_modules(space, modules, metric, str(path))
+    if problems:
+        raise ConfigError(problems)
+    data_module = Choice(spec.data.source, spec.data.params)
+    n_train = stored.n_train if stored else 0
+    if stored is None:
+        for name in modules:
+            parameters = space.defaults(CATALOGUES, {"network": name})
+            configuration = space.configuration(parameters, modules)
+            n_train = adapt.attempt(configuration, data_module, metric, seed=spec.seed)
+    digest = hashlib.sha256(json.dumps([data_module.name, dict(data_module.params)], sort_keys=True).encode())
+    return Prepared(
+        schema=NO_TABLE,
+        objective=metric.name,
+        key=uuid.uuid4().hex,
+        direction=metric.direction,
+        space=space,
+        space_name=path.stem,
+        starts=space.starts(CATALOGUES),
+        source=data_module.name,
+        base=str(base),
+        data_digest=digest.hexdigest(),
+        split_digest=digest.hexdigest(),
+        n_search=0,
+        n_train=n_train or UNKNOWN_ROWS,
+        n_val=0,
+        n_test=0,
+        n_folds=1,
+        notes=(
+            f"`{data_module.name}` is read anew by each trial: whether its data change between trials, nobody sees",
+        ),
+        modules=modules,
+        is_logged=True,
+        data_module=data_module,
+    )
+
+
+def _check_own_space(space: SearchSpace, where: str) -> list[Problem]:
+    """Returns what of a search space is for tables alone."""
+    problems = []
+    if space.preprocessing:
+        remedy = "The LightningDataModule does what is to be done."
+        problems.append(Problem("is for tables", f"{where}: preprocessing", remedy))
+    for option in space.network:
+        if option.name in CATALOGUES["network"] and not CATALOGUES["network"][option.name].is_module:
+            what = f"`{option.name}` reads tables, and there is none"
+            problems.append(Problem(what, f"{where}: network", "Name LightningModules alone."))
+        for name, distribution in option.params.items():
+            if isinstance(distribution, search_space.FromData):
+                what = f"there is no table that could tell `{distribution.value}`"
+                problems.append(Problem(what, f"{where}: network.{option.name}.{name}", "Give it a value."))
+    return problems
+
+
+def _modules(space: SearchSpace) -> tuple[str, ...]:
+    """Returns the networks of a space that are LightningModules."""
+    known = CATALOGUES["network"]
+    return tuple(option.name for option in space.network if option.name in known and known[option.name].is_module)
+
+
+def _objective(spec: StudySpec, space: SearchSpace | None, schema: Schema) -> Metric:
+    """Returns what a study is about: a metric of ours, or one that a LightningModule logs."""
+    if spec.direction is not None:
+        if spec.objective == "auto":
+            raise ConfigError("is missing", where="objective", remedy="`direction` is of a metric that a module logs.")
+        return metrics.logged(spec.objective, Direction(spec.direction))
+    if spec.objective == "auto":
+        return metrics.default_metric(schema.target)
+    try:
+        return metrics.metric(spec.objective, schema.target)
+    except ConfigError as error:
+        if space is None or not _modules(space):
+            raise
+        hint = "If it is a metric that your module logs, say its `direction`: `minimize` or `maximize`."
+        raise ConfigError([replace(p, remedy=f"{p.remedy} {hint}".strip()) for p in error.problems]) from None
+
+
+def _check_modules(space: SearchSpace, modules: Sequence[str], metric: Metric, where: str) -> list[Problem]:
+    """Returns what does not go together with networks that are LightningModules."""
+    problems = []
+    others = [option.name for option in space.network if option.name not in modules]
+    if metric.needs == "logged":
+        problems += [
+            Problem(f"`{name}` logs no `{metric.name}`", f"{where}: network", "Only a LightningModule logs metrics.")
+            for name in others
+            if name in CATALOGUES["network"]
+        ]
+    if modules and not others:
+        brought = [place for place in search_space.BROUGHT if place in space.model_fields_set and getattr(space, place)]
+        problems += [
+            Problem(f"`{modules[0]}` brings its own", f"{where}: {place}", "Leave it out.") for place in brought
+        ]
+    return problems
+
+
+def _try_modules(
+    space: SearchSpace, modules: Sequence[str], metric: Metric, table: Dataset, splits: Splits, seed: int
+) -> None:
+    """Takes one batch of each LightningModule through its training, so that what is wrong is told before all trials.
+
+    Raises:
+        ModuleError: With what a trial would fail of.
+    """
+    fold, rng = splits.folds[0], np.random.default_rng(seed)
+    train, val = (
+        np.sort(rng.choice(rows, min(len(rows), TRIED_ROWS), replace=False)) for rows in (fold.train, fold.val)
+    )
+    rows = splits.search[np.concatenate([train, val])]
+    few = Fold(np.arange(len(train)), np.arange(len(train), len(rows)))
+    for name in modules:
+        configuration = space.configuration(space.defaults(CATALOGUES, {"network": name}), modules)
+        features = table.features.iloc[rows].reset_index(drop=True)
+        try:
+            data, _ = trial.prepare(configuration, table.schema, features, table.target[rows], few, seed)
+        except DataError:  # of so few rows
+            continue
+        adapt.attempt(configuration, data, metric, seed=seed)
 
 
 def _portfolio(space: SearchSpace, path: Path) -> portfolio.Portfolio | None:
@@ -272,6 +462,8 @@ def _check_domains(space: SearchSpace, schema: Schema, where: str) -> list[Probl
 
 def _read(spec: StudySpec, base: Path, stored: Prepared | None) -> Dataset | Survey:
     data, column = spec.data, spec.validation.column
+    if data.target is None:
+        raise ConfigError("is missing", where="data.target", remedy="Name the column to predict.")
     described: dict[str, Any] = {
         "target": data.target,
         "task": spec.wanted_task(),
@@ -335,7 +527,7 @@ def _read_graph(
         remedy = did_you_mean(layout.id, [str(name) for name in frame.columns])
         raise DataError(f"there is no column `{layout.id}`", where="neighbours.id", remedy=remedy)
     data = spec.data
-    targets = [data.target] if isinstance(data.target, str) else data.target
+    targets = [data.target] if isinstance(data.target, str) else data.target or []
     no_features = [name for name in (*targets, spec.validation.column, data.domain) if name]
     if layout.id in no_features:
         raise ConfigError(f"the column `{layout.id}` has another meaning already", where="neighbours.id")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from automl import manifest, metrics
 from automl.data import blocks, storage
@@ -34,9 +35,10 @@ CLEAN_TIMEOUT_S = 300
 
 #: Runs with nothing but what is installed: no working folder, no variables, nothing that was imported before.
 _CLEAN_LOAD = """
-import sys, pandas, mlflow.pyfunc
+import sys, numpy, pandas, mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
-model.predict(pandas.read_parquet(sys.argv[2])).to_parquet(sys.argv[3])
+read = numpy.load if sys.argv[2].endswith(".npy") else pandas.read_parquet
+model.predict(read(sys.argv[2])).to_parquet(sys.argv[3])
 """
 
 #: Tags of a version. Which version had an alias before is kept for each alias.
@@ -151,6 +153,8 @@ def _gates(
     found = manifest.verify(logged)
     gates = [Gate("hashes match", found == digest, f"MLflow holds manifest {found[:12]}, the study {digest[:12]}")]
     candidate = Predictor.load(logged)
+    if candidate.input_shape is not None:
+        return [*gates, *_gates_of_arrays(logged, candidate, champion, scratch, digest)], digest
     rows = storage.open_part(folder.data, "test" if document["test"] is not None else "search")
     gates.append(_clean_process(logged, candidate, rows.shard(0).iloc[:CLEAN_ROWS], scratch))
     better = _better(candidate, rows, document, champion, registry, scratch, digest)
@@ -162,11 +166,31 @@ def _gates(
     return gates, digest
 
 
-def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scratch: Path) -> Gate:
+def _gates_of_arrays(
+    folder: Path, candidate: Predictor, champion: ModelVersion | None, scratch: Path, digest: str
+) -> list[Gate]:
+    """Returns the gates of a LightningModule that reads no table: it is tried on zeros, as there are no rows."""
+    shape = candidate.input_shape
+    if not shape:
+        return [Gate("loads and predicts in a clean process", False, "it gives no outputs for rows to be served")]
+    better = Gate("better than the champion", True, "there is no champion yet")
+    if champion is not None:
+        same = champion.tags.get(MANIFEST) == digest
+        what = "is this very model" if same else "cannot be compared: no rows are kept of a LightningDataModule"
+        better = Gate(better.name, False, f"version {champion.version} {what}")
+    return [_clean_process(folder, candidate, np.zeros((CLEAN_ROWS, *shape), dtype=np.float32), scratch), better]
+
+
+def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame | NDArray[Any], scratch: Path) -> Gate:
     """Loads the model as MLflow would in a new process, and compares what it predicts."""
     name = "loads and predicts in a clean process"
-    given, made = scratch / "rows.parquet", scratch / "predictions.parquet"
-    _as_signed(rows, candidate.schema).to_parquet(given)
+    made = scratch / "predictions.parquet"
+    if isinstance(rows, pd.DataFrame):
+        given = scratch / "rows.parquet"
+        _as_signed(rows, candidate.schema).to_parquet(given)
+    else:
+        given = scratch / "rows.npy"
+        np.save(given, rows)
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment = {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
     try:
@@ -184,7 +208,8 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame, scrat
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip().splitlines() or ["no message"])[-1]
         return Gate(name, False, f"{said} (a plug-in must be an installed package to be loaded elsewhere)")
-    here, there = candidate.predict(rows), pd.read_parquet(made)
+    here = candidate.predict(rows) if isinstance(rows, pd.DataFrame) else candidate.predict_array(rows)
+    there = pd.read_parquet(made)
     same = list(here.columns) == list(there.columns) and all(
         np.allclose(here[column], there[column], rtol=1e-5, atol=1e-7)
         if here[column].dtype.kind == "f"
@@ -218,6 +243,9 @@ def _better(
         return Gate(name, True, "there is no champion yet")
     if champion.tags.get(MANIFEST) == digest:
         return Gate(name, False, f"version {champion.version} is this very model")
+    if document["metric"]["name"] not in metrics.METRICS:
+        what = f"`{document['metric']['name']}` was logged in training: there is no computing it on the same rows"
+        return Gate(name, False, what)
     if document["test"] is None:
         return Gate(name, False, "the study has no test rows to compare on (`test_size: 0`)")
     target = candidate.schema.target

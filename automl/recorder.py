@@ -58,9 +58,9 @@ class Recorder:
     def study_started(self, tags: Mapping[str, str]) -> None:
         """Opens the parent run, with what was asked and what it is asked of."""
         spec, prepared = self._spec, self._prepared
+        of_target = {"task": prepared.schema.target.task.value, "target": prepared.schema.target.name}
         params = {
-            "task": prepared.schema.target.task.value,
-            "target": prepared.schema.target.name,
+            **({"data_module": prepared.data_module.name} if prepared.data_module else of_target),
             "objective": prepared.objective,
             "search_space": prepared.space_name,
             "sampler": spec.sampler.name,
@@ -84,7 +84,8 @@ class Recorder:
 
         What was logged before the trial was cut off is not logged again.
         """
-        metrics = {f"val_{self._prepared.objective}": epoch.value, **epoch.metrics}
+        name = self._prepared.objective if self._prepared.is_logged else f"val_{self._prepared.objective}"
+        metrics = {**epoch.metrics, name: epoch.value}
         if self._prepared.n_folds > 1:
             metrics = {f"{name}/fold_{epoch.fold + 1}": value for name, value in metrics.items()}
         key = self.trial_key(number)

@@ -164,6 +164,12 @@ class Terminal:
 def describe(spec: StudySpec, prepared: Prepared) -> str:
     """Returns what a study works on, in one sentence a line."""
     schema = prepared.schema
+    if prepared.data_module is not None:
+        return (
+            f"study {spec.name}: {prepared.direction.value} {prepared.objective}, which the module logs\n"
+            f"  data: what `{prepared.data_module.name}` gives\n"
+            f"  search space: {prepared.space_name}, {prepared.space.size()} parameters searched"
+        )
     kinds = [c.kind.value for c in schema.used if not c.kind.is_of_block]
     parts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     parts += [f"{math.prod(b.shape)} of `{b.name}` ({' x '.join(map(str, b.shape))})" for b in schema.blocks]
@@ -262,7 +268,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     lines = [
         f"# {result.study}",
         "",
-        f"Predicts {_predicted(prepared.schema.target)}; {result.direction.value} **{metric}**.",
+        f"{_subject(prepared)}; {result.direction.value} **{metric}**.",
         "",
         f"| model | validation {metric} | test {metric} |",
         "|---|---|---|",
@@ -275,8 +281,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     lines += [
         "",
         f"{result.count(TrialState.COMPLETE)} trials complete, {result.count(TrialState.PRUNED)} pruned, "
-        f"{result.count(TrialState.FAILED)} failed. Data: {prepared.n_search + prepared.n_test:,} rows, digest "
-        f"`{prepared.data_digest[:12]}`; {prepared.n_test:,} test rows, scored when nothing was left to choose.",
+        f"{result.count(TrialState.FAILED)} failed. {_data(prepared)}",
         "",
         f"## Configuration of the best trial ({result.best.number})",
         "",
@@ -301,6 +306,21 @@ def _by_target(result: StudyResult, target: Target) -> list[str]:
     for name, scores in found.items():
         lines.append(f"| {name} | {', '.join(f'{metric} {number(value)}' for metric, value in scores.items())} |")
     return lines
+
+
+def _subject(prepared: Prepared) -> str:
+    if prepared.data_module is not None:
+        return f"Trains {' and '.join(f'`{name}`' for name in prepared.modules)}"
+    return f"Predicts {_predicted(prepared.schema.target)}"
+
+
+def _data(prepared: Prepared) -> str:
+    if prepared.data_module is not None:
+        return f"Data: what `{prepared.data_module.name}` gave."
+    return (
+        f"Data: {prepared.n_search + prepared.n_test:,} rows, digest `{prepared.data_digest[:12]}`; "
+        f"{prepared.n_test:,} test rows, scored when nothing was left to choose."
+    )
 
 
 def number(value: float | None) -> str:

@@ -10,7 +10,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,13 @@ class Search:
     Args:
         study: Where the trials are stored.
         space: What they sample; None to look only.
+        modules: Networks of the space that are LightningModules.
     """
 
-    def __init__(self, study: optuna.Study, space: SearchSpace | None = None) -> None:
+    def __init__(self, study: optuna.Study, space: SearchSpace | None = None, modules: Sequence[str] = ()) -> None:
         self._study = study
         self._space = space
+        self._modules = modules
         self._renewed = self._began = time.monotonic()
         #: Wall-clock seconds that earlier launches have spent on this study.
         self.seconds = float(study.user_attrs.get(SECONDS, 0.0))
@@ -100,7 +102,7 @@ class Search:
         assert self._space is not None
         trial = self._study.ask()
         trial.set_user_attr(LEASE, _lease())
-        return Claim(trial, self._space.suggest(trial), _last_step(trial))
+        return Claim(trial, self._space.suggest(trial, self._modules), _last_step(trial))
 
     def begin(self, claim: Claim) -> None:
         """Records that the work on a claimed trial begins."""
@@ -232,7 +234,7 @@ def open_search(spec: StudySpec, prepared: Prepared, folder: StudyFolder) -> Sea
     )
     # A study that goes on must not draw the random numbers of its first part again.
     study.sampler = sampler(spec.sampler.name, spec.seed + len(study.get_trials(deepcopy=False)))
-    return Search(study, prepared.space)
+    return Search(study, prepared.space, prepared.modules)
 
 
 def look_into(folder: StudyFolder, name: str) -> Search | None:

@@ -7,8 +7,9 @@ that the parameters of one option never collide with those of another.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -26,7 +27,10 @@ from pydantic import (
 from automl.components import STAGES, Catalogue, Hyperparameter
 from automl.documents import read_yaml, validate, within
 from automl.errors import ConfigError, Problem, did_you_mean
-from automl.values import FULL, USUAL_LOSSES, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task
+from automl.values import FULL, OWN, USUAL_LOSSES, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task, Value
+
+#: The places that a LightningModule fills itself.
+BROUGHT = ("optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing", "domain", "clip_norm")
 
 
 class Suggester(Protocol):
@@ -41,13 +45,56 @@ class Suggester(Protocol):
     ) -> float: ...
 
 
+class _Given:
+    """A trial whose parameters are known."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._parameters[name]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._parameters[name])
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._parameters[name])
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as YAML has it: plain, or a list of such."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    raise ValueError("must be a plain value, a list of such, or a mapping with a `type`")
+
+
+def _word(value: Any) -> Scalar:
+    """Returns what Optuna is told of a value: lists as JSON, since it keeps plain values only."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+Plain = Annotated[Any, BeforeValidator(_plain)]
+When = Annotated[
+    dict[str, Plain],
+    Field(
+        description="Parameters that stand above it, each with its value, or a list of values, with which this one is "
+        "searched; with others it keeps the component's default."
+    ),
+]
 
 
 class _Range(_Strict):
     """What integer and float ranges share; `low`, `high`, `step` and `default` are declared by each."""
 
+    when: When = {}
     log: bool = Field(False, description="Sample on a logarithmic scale.")
 
     @model_validator(mode="after")
@@ -131,11 +178,12 @@ class FloatRange(_Range):
 
 
 class Categorical(_Strict):
-    """One of a list of plain values."""
+    """One of a list of values, which may be lists themselves."""
 
     type: Literal["categorical"]
-    choices: Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
-    default: Scalar = None
+    choices: Annotated[tuple[Plain, ...], Field(min_length=1, strict=False)]
+    default: Plain = None
+    when: When = {}
 
     @model_validator(mode="after")
     def _possible(self) -> Categorical:
@@ -145,58 +193,103 @@ class Categorical(_Strict):
             raise ValueError(f"`default` must be one of the choices {list(self.choices)}; found {self.default!r}")
         return self
 
-    def suggest(self, trial: Suggester, name: str) -> Scalar:
-        value: Scalar = trial.suggest_categorical(name, self.choices)
-        return value
+    @property
+    def words(self) -> tuple[Scalar, ...]:
+        """The choices as Optuna knows them."""
+        return tuple(_word(choice) for choice in self.choices)
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return self.meant(trial.suggest_categorical(name, self.words))
+
+    def meant(self, word: Scalar) -> Value:
+        """Returns the choice that Optuna's word stands for."""
+        meant: Value = {_word(c): c for c in self.choices if isinstance(c, list)}.get(word, word)
+        return meant
 
     def middle(self) -> Scalar:
-        return self.choices[0]
+        return self.words[0]
 
     def nearest(self, value: Any) -> Scalar:
-        """Returns `value` if it is a choice, else the first one."""
-        return value if value in self.choices else self.choices[0]
+        """Returns `value`, as Optuna knows it, if it is a choice, else the first one."""
+        word = _word(list(value) if isinstance(value, tuple) else value)
+        return word if word in self.words else self.words[0]
 
-    def ends(self) -> tuple[Scalar, ...]:
+    def ends(self) -> tuple[Value, ...]:
         return self.choices
 
     def holds(self, value: Scalar) -> bool:
-        return value in self.choices
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return value
-    raise ValueError("must be a plain value, or a mapping with a `type`")
+        return value in self.words
 
 
 class Fixed(_Strict):
-    """A plain value: not searched."""
+    """A plain value, or a list of such: not searched."""
 
-    value: Annotated[Scalar, BeforeValidator(_plain)]
+    value: Plain
+
+    @property
+    def when(self) -> Mapping[str, Any]:
+        """That it is always used."""
+        return {}
 
     @model_serializer
-    def _as_written(self) -> Scalar:
+    def _as_written(self) -> Any:
         return self.value
 
-    def suggest(self, trial: Suggester, name: str) -> Scalar:
-        return self.value
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        value: Value = self.value
+        return value
 
-    def middle(self) -> Scalar:
-        return self.value
-
-    def nearest(self, value: Any) -> Scalar:
-        """Returns the fixed value."""
-        return self.value
-
-    def ends(self) -> tuple[Scalar, ...]:
+    def ends(self) -> tuple[Value, ...]:
         return (self.value,)
+
+
+class FromData(_Strict):
+    """What the table says, known once rows have been preprocessed: for a LightningModule, which asks nobody."""
+
+    type: Literal["data"]
+    value: Literal["n_inputs", "n_outputs", "input_shape"] = Field(
+        description="Numbers of one row of `x`; outputs: one, or as many as classes where there are three or more, or "
+        "the shape of one row of `x`."
+    )
+    when: When = {}
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        return {"data": self.value}
+
+    def ends(self) -> tuple[Value, ...]:
+        return ()
+
+
+class Nested(_Strict):
+    """One of several options, each with parameters of its own: a mapping of the option's `name` and these."""
+
+    type: Literal["options"]
+    options: Options
+    when: When = {}
+
+    @property
+    def names(self) -> Categorical:
+        """The names of the options, as the parameter that chooses among them."""
+        return Categorical(type="categorical", choices=tuple(option.name for option in self.options))
+
+    def option(self, name: Any) -> Option:
+        """Returns the option of this name; the first one if there is none."""
+        return next((option for option in self.options if option.name == name), self.options[0])
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        word = self.names.suggest(trial, name) if len(self.options) > 1 else self.options[0].name
+        chosen = self.option(word).suggest(trial, name)
+        return {"name": chosen.name, **chosen.params}
+
+    def ends(self) -> tuple[Value, ...]:
+        return ({"name": self.options[0].name},)
 
 
 def _tag(value: Any) -> str:
     # A typo in a range must be told as an error of that range and of nothing else, hence no plain union.
     if isinstance(value, Mapping):
         return f"<{value.get('type')}>"
-    return f"<{type(value).__name__.removesuffix('Range').lower()}>" if isinstance(value, _Strict) else "<fixed>"
+    return f"<{getattr(value, 'type', 'fixed')}>"
 
 
 def _as_fixed(value: Any) -> Any:
@@ -207,11 +300,14 @@ Distribution = Annotated[
     Annotated[IntRange, Tag("<int>")]
     | Annotated[FloatRange, Tag("<float>")]
     | Annotated[Categorical, Tag("<categorical>")]
+    | Annotated[Nested, Tag("<options>")]
+    | Annotated[FromData, Tag("<data>")]
     | Annotated[Fixed, BeforeValidator(_as_fixed), Tag("<fixed>")],
     Discriminator(
         _tag,
         custom_error_type="distribution_type",
-        custom_error_message="`type` must be `int`, `float` or `categorical`; a plain value needs no `type`",
+        custom_error_message="`type` must be `int`, `float`, `categorical`, `options` or `data`; "
+        "a plain value needs no `type`",
     ),
 ]
 
@@ -226,9 +322,73 @@ class Option(_Strict):
     name: str
     params: dict[str, Distribution] = {}
 
+    @model_validator(mode="after")
+    def _conditions(self) -> Option:
+        above: list[str] = []
+        for name, distribution in self.params.items():
+            for other in distribution.when:
+                if other not in above:
+                    raise ValueError(f"`{name}` is searched when `{other}`, which does not stand above it")
+            above.append(name)
+        return self
+
     def suggest(self, trial: Suggester, place: str) -> Choice:
-        prefix = f"{place}.{self.name}"
-        return Choice(self.name, {name: d.suggest(trial, f"{prefix}.{name}") for name, d in self.params.items()})
+        values: dict[str, Value] = {}
+        for name, distribution in self.params.items():
+            if _applies(distribution.when, values):
+                values[name] = distribution.suggest(trial, f"{place}.{self.name}.{name}")
+        return Choice(self.name, values)
+
+    def defaults(
+        self, place: str, known: Mapping[str, Hyperparameter], changes: Mapping[str, Scalar]
+    ) -> dict[str, Scalar]:
+        """Returns the Optuna parameters of one choice of it, by dotted name.
+
+        Args:
+            known: The component's hyperparameters.
+            changes: What shall not have its default, by dotted name.
+        """
+        found: dict[str, Scalar] = {}
+        values: dict[str, Value] = {}
+        for name, distribution in self.params.items():
+            dotted = f"{place}.{self.name}.{name}"
+            if not _applies(distribution.when, values):
+                continue
+            if isinstance(distribution, Nested):
+                option = distribution.option(changes.get(dotted))
+                values[name] = option.name
+                if len(distribution.options) > 1:
+                    found[dotted] = option.name
+                found.update(option.defaults(dotted, {}, changes))
+            elif isinstance(distribution, (Fixed, FromData)):
+                values[name] = distribution.ends()[0] if distribution.ends() else None
+            else:
+                found[dotted] = changes.get(dotted, _default(distribution, known.get(name)))
+                word = found[dotted]
+                values[name] = distribution.meant(word) if isinstance(distribution, Categorical) else word
+        return found
+
+    def searched(self, place: str) -> Iterator[tuple[str, IntRange | FloatRange | Categorical]]:
+        """Yields (dotted name, values) of all that Optuna may be asked for."""
+        for name, distribution in self.params.items():
+            dotted = f"{place}.{self.name}.{name}"
+            if isinstance(distribution, Nested):
+                if len(distribution.options) > 1:
+                    yield dotted, distribution.names
+                for option in distribution.options:
+                    yield from option.searched(dotted)
+            elif not isinstance(distribution, (Fixed, FromData)):
+                yield dotted, distribution
+
+
+def _applies(when: Mapping[str, Any], values: Mapping[str, Value]) -> bool:
+    """Returns whether the values above a parameter are those with which it is searched."""
+    return all(name in values and _is_one_of(values[name], wanted) for name, wanted in when.items())
+
+
+def _is_one_of(value: Value, wanted: Any) -> bool:
+    name = value.get("name") if isinstance(value, Mapping) else value  # of a choice among options
+    return any(name == each and type(name) is type(each) for each in (wanted if isinstance(wanted, list) else [wanted]))
 
 
 Options = Annotated[list[Annotated[Option, BeforeValidator(_as_option)]], Field(min_length=1)]
@@ -248,7 +408,9 @@ class SearchSpace(_Strict):
     description: str = ""
     preprocessing: list[Stage] = []
     network: Options
-    optimizer: Options
+    optimizer: Options | None = Field(
+        None, description="Left out only where every network is a LightningModule, which brings its own."
+    )
     schedule: Options = [Option(name="constant")]
     loss: Options | None = Field(
         None, description="Left out: cross-entropy for classes, mean squared error for numbers."
@@ -288,7 +450,8 @@ class SearchSpace(_Strict):
         for stage in self.preprocessing:
             yield f"preprocessing.{stage.stage}", stage.options
         yield "network", self.network
-        yield "optimizer", self.optimizer
+        if self.optimizer is not None:
+            yield "optimizer", self.optimizer
         yield "schedule", self.schedule
         if self.loss is not None:
             yield "loss", self.loss
@@ -304,27 +467,35 @@ class SearchSpace(_Strict):
         yield "batch_size", self.batch_size
         yield "clip_norm", self.clip_norm
 
-    def suggest(self, trial: Suggester) -> Configuration:
-        """Returns the configuration that an Optuna trial, or a replay of one, picks."""
-        chosen = {}
+    def suggest(self, trial: Suggester, modules: Collection[str] = ()) -> Configuration:
+        """Returns the configuration that an Optuna trial, or a replay of one, picks.
+
+        Args:
+            modules: Networks that are LightningModules: what they bring themselves is not asked for.
+        """
+        chosen: dict[str, Choice] = {}
         for place, options in self.places():
+            if place in BROUGHT and chosen["network"].name in modules:
+                continue
             name = options[0].name
             if len(options) > 1:
                 name = trial.suggest_categorical(place, [option.name for option in options])
             chosen[place] = next(option for option in options if option.name == name).suggest(trial, place)
         batch_size = self.batch_size.suggest(trial, "batch_size")
+        size = FULL if batch_size == FULL else int(str(batch_size))
+        steps = tuple(Step(stage.stage, chosen[f"preprocessing.{stage.stage}"]) for stage in self.preprocessing)
+        if chosen["network"].name in modules:
+            return Configuration(steps, chosen["network"], optimizer=OWN, schedule=OWN, loss=OWN, batch_size=size)
         clip_norm = self.clip_norm.suggest(trial, "clip_norm")
         if self.loss is None:
             raise ConfigError("a space without losses is sampled only after `for_data` has filled them in")
         return Configuration(
-            preprocessing=tuple(
-                Step(stage.stage, chosen[f"preprocessing.{stage.stage}"]) for stage in self.preprocessing
-            ),
+            preprocessing=steps,
             network=chosen["network"],
             optimizer=chosen["optimizer"],
             schedule=chosen["schedule"],
             loss=chosen["loss"],
-            batch_size=FULL if batch_size == FULL else int(str(batch_size)),
+            batch_size=size,
             augmentation=chosen["augmentation"],
             averaging=chosen["averaging"],
             batches=chosen["batches"],
@@ -333,8 +504,12 @@ class SearchSpace(_Strict):
             clip_norm=float(str(clip_norm)),
         )
 
+    def configuration(self, parameters: Mapping[str, Scalar], modules: Collection[str] = ()) -> Configuration:
+        """Returns what `suggest` does where the trial's Optuna parameters are these."""
+        return self.suggest(_Given(parameters), modules)
+
     def defaults(
-        self, catalogues: Mapping[str, Catalogue], chosen: Mapping[str, str] | None = None
+        self, catalogues: Mapping[str, Catalogue], changes: Mapping[str, Scalar] | None = None
     ) -> dict[str, Scalar]:
         """Returns the Optuna parameters of one ordinary training: first options, the components' own defaults.
 
@@ -343,21 +518,25 @@ class SearchSpace(_Strict):
 
         Args:
             catalogues: Where the components' defaults are.
-            chosen: Dotted place -> option, where it shall not be the first.
+            changes: What shall not have its default, by dotted name.
         """
+        changes = changes or {}
         values: dict[str, Scalar] = {}
+        network = ""
         for place, options in self.places():
-            wanted = (chosen or {}).get(place)
+            wanted = changes.get(place)
             first = next((option for option in options if option.name == wanted), options[0])
+            network = first.name if place == "network" else network
+            if place in BROUGHT and catalogues["network"][network].is_module:
+                continue
             if len(options) > 1:
                 values[place] = first.name
-            hyperparameters = catalogues[_kind(place)][first.name].hyperparameters
-            for name, distribution in first.params.items():
-                if not isinstance(distribution, Fixed):
-                    values[f"{place}.{first.name}.{name}"] = _default(distribution, hyperparameters.get(name))
+            values.update(first.defaults(place, catalogues[_kind(place)][first.name].hyperparameters, changes))
         for name, distribution in self.numbers():
-            if not isinstance(distribution, Fixed):
-                values[name] = _default(distribution, None)
+            if name in BROUGHT and catalogues["network"][network].is_module:
+                continue
+            if isinstance(distribution, (IntRange, FloatRange, Categorical)):
+                values[name] = changes.get(name, _default(distribution, None))
         return values
 
     def starts(
@@ -373,10 +552,7 @@ class SearchSpace(_Strict):
         """
         points = [] if portfolio else [self.defaults(catalogues)]
         for changes in (*self.start, *portfolio):
-            values = self.defaults(
-                catalogues, {place: str(changes[place]) for place, _ in self.places() if place in changes}
-            )
-            point = {name: changes.get(name, value) for name, value in values.items()}
+            point = self.defaults(catalogues, changes)
             if point not in points:
                 points.append(point)
         return points
@@ -409,6 +585,8 @@ class SearchSpace(_Strict):
         for end in self.clip_norm.ends():
             if not isinstance(end, (int, float)) or isinstance(end, bool) or end < 0:
                 problems.append(Problem(f"found `{end}`; must be a number, 0 or above", f"{where}: clip_norm"))
+        if self.optimizer is None and not all(_is_module(option, catalogues) for option in self.network):
+            problems.append(Problem("is missing", f"{where}: optimizer", "Only a LightningModule brings its own."))
         return problems + self._check_start(where)
 
     def _check_start(self, where: str) -> list[Problem]:
@@ -430,11 +608,9 @@ class SearchSpace(_Strict):
             if len(options) > 1:
                 searched[place] = Categorical(type="categorical", choices=tuple(option.name for option in options))
             for option in options:
-                for name, distribution in option.params.items():
-                    if not isinstance(distribution, Fixed):
-                        searched[f"{place}.{option.name}.{name}"] = distribution
+                searched.update(option.searched(place))
         for name, distribution in self.numbers():
-            if not isinstance(distribution, Fixed):
+            if isinstance(distribution, (IntRange, FloatRange, Categorical)):
                 searched[name] = distribution
         return searched
 
@@ -536,6 +712,11 @@ def auto(schema: Schema) -> Path:
     return bundled() / f"tabular_{task.kind if task.kind in ('classification', 'regression') else 'targets'}.yaml"
 
 
+def _is_module(option: Option, catalogues: Mapping[str, Catalogue]) -> bool:
+    """Returns whether a network is a LightningModule; of one that is not known, so that it is told once, yes."""
+    return option.name not in catalogues["network"] or catalogues["network"][option.name].is_module
+
+
 def _kind(place: str) -> str:
     return place.removeprefix("preprocessing.")
 
@@ -556,14 +737,27 @@ def _check_option(option: Option, known: Catalogue, place: str) -> list[Problem]
         problems.append(
             Problem(f"`{option.name}` needs the package `{package}`, which is not installed", place, remedy)
         )
+    missing = [
+        known_.name for known_ in hyperparameters.values() if known_.required and known_.name not in option.params
+    ]
+    for name in missing:
+        what = f"`{option.name}` needs `{name}`, which has no default and is not in the space"
+        remedy = "Give it a value, or a range, under `params`."
+        problems.append(Problem(what, f"{place}.{option.name}.{name}", remedy))
     for name, distribution in option.params.items():
         dotted = f"{place}.{option.name}.{name}"
         if name not in hyperparameters:
-            remedy = did_you_mean(name, list(hyperparameters)) or "It has no hyperparameters."
-            problems.append(Problem(f"`{option.name}` has no hyperparameter `{name}`", dotted, remedy))
+            if not known[option.name].takes_others:
+                remedy = did_you_mean(name, list(hyperparameters)) or "It has no hyperparameters."
+                problems.append(Problem(f"`{option.name}` has no hyperparameter `{name}`", dotted, remedy))
             continue
         if f"path:{name}" in known[option.name].traits:
             problems += _check_paths(distribution, hyperparameters[name].default, dotted)
+        if distribution.when and hyperparameters[name].required:
+            what = f"`{option.name}` needs `{name}` always: it has no default"
+            problems.append(Problem(what, dotted, "Leave out `when`."))
+        if isinstance(distribution, FromData) and not known[option.name].is_module:
+            problems.append(Problem(f"`{option.name}` is told about the table without being asked", dotted))
         wrong = [end for end in distribution.ends() if not hyperparameters[name].accepts(end)]
         if wrong:
             shown = ", ".join(f"`{end}`" for end in wrong)

@@ -194,7 +194,7 @@ def _search(
         slots=options.workers,
         search_until=until,
         plugins=plugins.named_modules(options.plugins),
-        references=jobs.references(prepared.schema) if spec.references else (),
+        references=jobs.references(prepared.schema) if spec.references and not prepared.is_logged else (),
     )
 
     def interrupt(number: int, frame: object) -> None:
@@ -243,6 +243,9 @@ def _finalise(
         seed=spec.seed,
         plugins=options.plugins,
         choose_until=_choose_until(until, refits),
+        logged=ranked[0].value if prepared.is_logged else None,
+        data_module=prepared.data_module,
+        best=ranked[0].configuration,
     )
     shutil.rmtree(task.out, ignore_errors=True)
     members: Members = IsolatedCall(jobs.choose, task).wait()
@@ -255,7 +258,7 @@ def _finalise(
         ]
         refitted = _refit(spec, prepared, folder, chosen, options, until)
     shipped: ShippedModel = IsolatedCall(jobs.finalise, replace(task, members=members, refitted=refitted)).wait()
-    _make_servable(task.out, prepared.schema)
+    _make_servable(task.out, prepared.schema, speaks_of_target=shipped.speaks_of_target)
     former = folder.path / "model.old"
     shutil.rmtree(former, ignore_errors=True)
     if folder.model.is_dir():  # there is a whole model at any time
@@ -326,7 +329,7 @@ def _refit(
     return tuple(done)
 
 
-def _make_servable(folder: Path, schema: Schema) -> None:
+def _make_servable(folder: Path, schema: Schema, *, speaks_of_target: bool = True) -> None:
     """Adds to a model folder what MLflow needs to load and serve it, and seals it."""
     # Columns are named and no types: MLflow would refuse whole numbers for `double`, dates as words and truth values
     # with missing ones, and print the rows in its error. The predictor reads all these, and says what it cannot read.
@@ -340,9 +343,9 @@ def _make_servable(folder: Path, schema: Schema) -> None:
         folder,
         loader_module="automl.predictor",
         inputs=inputs,
-        outputs=outputs,
+        outputs=outputs if speaks_of_target else [],
         requirements=requirements,
-        example=blocks.example(schema),
+        example=blocks.example(schema) if schema.columns else [],
     )
     manifest.write(folder)
 
@@ -497,7 +500,7 @@ def _refits(spec: StudySpec, prepared: Prepared) -> bool:
 
     The models of several folds, which together saw all rows, are an ensemble as they are.
     """
-    return prepared.n_folds == 1 or spec.deliver == "single"
+    return (prepared.n_folds == 1 or spec.deliver == "single") and not prepared.is_logged
 
 
 def _choose_until(until: float | None, refits: bool) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.errors import ConfigError, StorageError, did_you_mean
 from automl.search_space import SearchSpace
-from automl.values import Direction, Scalar, Schema
+from automl.values import Choice, Direction, Scalar, Schema
 
 #: In a trial's folder, until it has ended: how far the training of each fold has come.
 CHECKPOINTS = "checkpoints"
@@ -31,6 +31,9 @@ class Prepared:
         starts: Optuna parameters of the first trials, the defaults before all.
         base: The folder that paths in the study are relative to.
         n_shards: Files that the search part lies in; more than one where the table does not fit into memory.
+        modules: Networks of the space that are LightningModules.
+        is_logged: Whether they log the objective.
+        data_module: The LightningDataModule that is read instead of a table, if one is; `schema` then holds nothing.
         notes: Sentences a person should read once: columns left out, choices dropped.
     """
 
@@ -52,10 +55,19 @@ class Prepared:
     n_folds: int
     notes: tuple[str, ...]
     n_shards: int = 1
+    modules: tuple[str, ...] = ()
+    is_logged: bool = False
+    data_module: Choice | None = None
 
     def to_json(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("schema", "space")}
-        return {**plain, "schema": asdict(self.schema), "space": self.space.model_dump(mode="json")}
+        plain = {n: getattr(self, n) for n in self.__slots__ if n not in ("schema", "space", "data_module")}
+        source = None if self.data_module is None else asdict(self.data_module)
+        return {
+            **plain,
+            "data_module": source,
+            "schema": asdict(self.schema),
+            "space": self.space.model_dump(mode="json"),
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Prepared:
@@ -66,6 +78,8 @@ class Prepared:
                 "space": SearchSpace.model_validate(document["space"]),
                 "direction": Direction(document["direction"]),
                 "notes": tuple(document["notes"]),
+                "modules": tuple(document.get("modules", ())),  # earlier documents have none
+                "data_module": Choice(**source) if (source := document.get("data_module")) else None,
             }
         )
 

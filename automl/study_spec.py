@@ -181,7 +181,10 @@ class DataSpec(_Strict):
 
     source: str = Field(description="csv, parquet, arrow, jsonl, folder (of images), sklearn, sql, or a plug-in's")
     params: dict[str, Plain] = Field({}, description="The source's own; paths are relative to the study's file.")
-    target: Names = Field(description="The column to predict, or a list of columns.")
+    target: Names | None = Field(
+        None,
+        description="The column to predict, or a list of columns; left out only where a LightningDataModule is read.",
+    )
     positive: Plain = Field(None, description="The positive class of a binary target; else the last in order.")
     kinds: dict[str, Kind] = Field({}, description="Kinds of columns where the inferred ones are wrong.")
     domain: str | None = Field(
@@ -444,6 +447,9 @@ class StudySpec(_Strict):
     )
     search_space: str = "auto"
     objective: str = "auto"
+    direction: Literal["minimize", "maximize"] | None = Field(
+        None, description="Of an objective that your LightningModule logs; metrics of ours know theirs."
+    )
     validation: ValidationSpec = ValidationSpec()
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()

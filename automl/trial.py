@@ -23,9 +23,11 @@ from automl.predictor import Member, Predictor
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.study_folder import CHECKPOINTS, read_json, write_json
+from automl.training import adapt
 from automl.training.checkpoint import Checkpoint
-from automl.training.fit import fit, retrain
+from automl.training.fit import Fit, fit, retrain
 from automl.values import (
+    NO_TABLE,
     Configuration,
     EpochReport,
     Part,
@@ -66,19 +68,21 @@ def run_trial(
         StorageError: The disk is full.
         TrainingDiverged: The loss is not a number, and no epoch before was better.
     """
+    if task.data_module is not None:
+        return _run_on_own_data(task, report, pause)
     started = time.monotonic()
     schema = storage.load_schema(task.data)
-    metric = metrics.metric(task.objective, schema.target)
+    metric = _objective(task, schema)
     table = storage.open_part(task.data, "search")
+    train = adapt.fit if catalogue("network")[task.configuration.network.name].is_module else fit
     members: list[Member] = []
-    predictions: list[NDArray[Any]] = []
-    lengths: list[tuple[int, int]] = []
-    n_epochs, seen = 0, dict[str, None]()
+    fits: list[Fit] = []
+    seen = dict[str, None]()
     folds = storage.load_folds(task.data)
     for number, fold in enumerate(folds):
         cache = None if task.cache is None else PrefixCache(task.cache, f"{task.rows} {number}")
         data, preprocessing = _prepare(task.configuration, schema, table, fold, task.seed, cache)
-        fitted = fit(
+        fitted = train(
             task.configuration,
             data,
             metric,
@@ -89,18 +93,60 @@ def run_trial(
             checkpoint=_checkpoint(task, number, pause),
         )
         members.append(_member(task.configuration, preprocessing, fitted.network, data.target))
-        predictions.append(fitted.predictions)
-        n_epochs += fitted.n_epochs
+        fits.append(fitted)
         started -= fitted.seconds_before
         seen.update(dict.fromkeys((*preprocessing.notes, *fitted.notes)))
-        lengths.append((fitted.best_epoch + 1, fitted.n_planned))
+    predictions = [fitted.predictions for fitted in fits]
     y_val = [table.target[fold.val] for fold in folds]
     weights = decision.choose(metric, y_val, predictions)
-    scores = metrics.score_all_folds(schema.target, y_val, predictions, weights)
+    scores = _logged_scores(task.objective, fits)
+    if task.direction is None:
+        scores = metrics.score_all_folds(schema.target, y_val, predictions, weights)
     Predictor(schema, members, decision=weights).save(task.out / "model")
-    write_json(task.out / LENGTHS, lengths)
+    write_json(task.out / LENGTHS, [(fitted.best_epoch + 1, fitted.n_planned) for fitted in fits])
     np.save(task.out / "validation.npy", np.concatenate(predictions))
+    n_epochs = sum(fitted.n_epochs for fitted in fits)
     return Scored(scores[task.objective], scores, n_epochs, time.monotonic() - started, tuple(seen))
+
+
+def _run_on_own_data(task: TrialTask, report: Callable[[EpochReport], bool], pause: Callable[[], bool]) -> Scored:
+    """Returns what `run_trial` does, of a LightningModule that a LightningDataModule feeds: there is no table."""
+    started = time.monotonic()
+    assert task.data_module is not None
+    assert task.direction is not None
+    trained = adapt.fit_own_data(
+        task.configuration,
+        task.data_module,
+        task.objective,
+        task.direction,
+        task.settings,
+        seed=task.seed,
+        report=report,
+        stop_at=task.stop_at,
+        checkpoint=_checkpoint(task, 0, pause),
+    )
+    target = TargetSpec(NO_TABLE.target.task, NO_TABLE.target.n_outputs)
+    preprocessing = Preprocessing((), NO_TABLE, seed=task.seed)
+    preprocessing.inputs = trained.inputs
+    member = Member(preprocessing, trained.network, task.configuration.network, target)
+    Predictor(NO_TABLE, [member]).save(task.out / "model")
+    seconds = time.monotonic() - started + trained.seconds_before
+    scores = {**trained.logged, task.objective: trained.value}
+    return Scored(trained.value, scores, trained.n_epochs, seconds)
+
+
+def _objective(task: TrialTask, schema: Schema) -> Metric:
+    """Returns what a trial is scored by: a metric of ours, or one that a LightningModule logs."""
+    if task.direction is not None:
+        return metrics.logged(task.objective, task.direction)
+    return metrics.metric(task.objective, schema.target)
+
+
+def _logged_scores(objective: str, fits: Sequence[Fit]) -> dict[str, float]:
+    """Returns the means over the folds of what a LightningModule logged in all of them, and of the objective."""
+    names = set.intersection(*({*fitted.logged} for fitted in fits))
+    means = {name: float(np.mean([fitted.logged[name] for fitted in fits])) for name in sorted(names)}
+    return {**means, objective: float(np.mean([fitted.value for fitted in fits]))}
 
 
 def refit(task: TrialTask) -> bool:
@@ -125,7 +171,8 @@ def refit(task: TrialTask) -> bool:
     preprocessing = _preprocessing(task.configuration, schema, task.seed)
     blocks, y = preprocessing.fit_resample(features, target)
     spec = target_spec(schema, y)
-    network = retrain(
+    again = adapt.retrain if catalogue("network")[task.configuration.network.name].is_module else retrain
+    network = again(
         task.configuration,
         PreparedData(
             Part(blocks, y),

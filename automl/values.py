@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Scalar = bool | int | float | str | None
+#: What a hyperparameter may be: a plain value, or lists and mappings of such.
+Value = Scalar | Sequence["Value"] | Mapping[str, "Value"]
 
 #: What a person says of a single target's task: its name, `auto`, or the levels of a quantile regression.
 WantedTask = str | tuple[float, ...]
@@ -480,6 +482,10 @@ def _forecast(document: Mapping[str, Any]) -> Forecast:
     return Forecast(**{**document, **lists, "clock": Clock(**document["clock"])})
 
 
+#: That there is no table: a LightningDataModule is read instead, of which nobody knows what it holds.
+NO_TABLE = Schema((), Target("", Task.REGRESSION))
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A table ready to be split.
@@ -749,7 +755,7 @@ class Choice:
     """A component by name with its hyperparameters."""
 
     name: str
-    params: Mapping[str, Scalar] = field(default_factory=dict)
+    params: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -764,6 +770,8 @@ class Step:
 REQUIRED_PLACES = ("network", "optimizer", "schedule", "loss")
 #: Those of them that have a default: that nothing is done, or all alike.
 OPTIONAL_PLACES = ("augmentation", "averaging", "batches", "balancing", "domain")
+#: The option of a place of which a LightningModule brings its own.
+OWN = Choice("own")
 #: The batch size that stands for all rows.
 FULL = "full"
 
@@ -802,7 +810,7 @@ class Configuration:
         flat: dict[str, Scalar] = {}
         for place, choice in self.choices():
             flat[place] = choice.name
-            flat.update({f"{place}.{choice.name}.{name}": value for name, value in choice.params.items()})
+            flat.update(_flat(f"{place}.{choice.name}", choice.params))
         flat["batch_size"] = self.batch_size
         flat["clip_norm"] = self.clip_norm
         return flat
@@ -847,6 +855,21 @@ class Configuration:
                 if place in REQUIRED_PLACES or place in document
             },
         )
+
+
+def _flat(prefix: str, params: Mapping[str, Value]) -> dict[str, Scalar]:
+    """Returns hyperparameters by dotted name: lists as JSON, a choice among options under the option's name."""
+    flat: dict[str, Scalar] = {}
+    for name, value in params.items():
+        dotted = f"{prefix}.{name}"
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            flat[dotted] = str(value["name"])
+            flat.update(_flat(f"{dotted}.{value['name']}", {k: v for k, v in value.items() if k != "name"}))
+        elif isinstance(value, (bool, int, float, str)) or value is None:
+            flat[dotted] = value
+        else:
+            flat[dotted] = json.dumps(value)
+    return flat
 
 
 # --- scores and results ------------------------------------------------------------------------------------------
@@ -908,6 +931,8 @@ class TrialTask:
         stop_at: `time.monotonic()` after which training stops with the best checkpoint so far; None: never.
         cache: Folder of fitted beginnings of preprocessing that the study's trials share; None: none are kept.
         rows: Names the table, its schema and its splits for the cache.
+        direction: Of an objective that a LightningModule logs; None: the objective is computed of predictions.
+        data_module: The LightningDataModule that is read instead of a table, if one is.
     """
 
     configuration: Configuration
@@ -919,6 +944,8 @@ class TrialTask:
     stop_at: float | None = None
     cache: Path | None = None
     rows: str = ""
+    direction: Direction | None = None
+    data_module: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -998,6 +1025,7 @@ class ShippedModel:
         validation: The objective on the validation rows.
         test: Every metric on the test rows; empty without a test part.
         references: The objective on the test rows by reference model.
+        speaks_of_target: Whether it says classes or values, and not just what a LightningModule says.
     """
 
     members: Members
@@ -1005,6 +1033,7 @@ class ShippedModel:
     test: Mapping[str, float]
     references: Mapping[str, float]
     refitted: tuple[int | str, ...] = ()
+    speaks_of_target: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -1019,6 +1048,10 @@ class FinalTask:
         members: What `finalise.choose` chose; empty: it is asked.
         refitted: Those of the members of which there is a model of all search rows.
         choose_until: `time.monotonic()` by which the members are to be chosen.
+        logged: What the best trial scored by an objective that its LightningModule logged, which nothing here can
+            compute; None: the objective is computed of predictions.
+        data_module: The LightningDataModule that is read instead of a table, if one is.
+        best: The configuration of the first candidate, where there is such.
     """
 
     data: Path
@@ -1032,6 +1065,9 @@ class FinalTask:
     members: Members = ()
     refitted: tuple[int | str, ...] = ()
     choose_until: float = math.inf
+    logged: float | None = None
+    data_module: Choice | None = None
+    best: Configuration | None = None
 
 
 @dataclass(frozen=True, slots=True)

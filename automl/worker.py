@@ -286,6 +286,8 @@ class Worker:
             stop_at=self._stop_at(now),
             cache=self._folder.cache,
             rows=f"{self._prepared.data_digest} {self._prepared.split_digest}",
+            direction=self._prepared.direction if self._prepared.is_logged else None,
+            data_module=self._prepared.data_module,
         )
         call = IsolatedCall(
             jobs.trial,

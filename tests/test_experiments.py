@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -20,10 +21,19 @@ STUDIES = sorted((ROOT / "experiments").glob("*.yaml"))
 SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 
 
+@pytest.fixture
+def own_modules() -> Iterator[None]:
+    """Leaves the catalogue of networks to other tests as it was."""
+    before = set(CATALOGUES["network"].names())
+    yield
+    for name in set(CATALOGUES["network"].names()) - before:
+        del CATALOGUES["network"]._components[name]
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_study_checks(path: Path) -> None:
-    plugins.load_builtin()
+def test_study_checks(path: Path, own_modules: None) -> None:
     spec = study_spec.load(path)
+    plugins.import_modules(spec.plugins)
     assert spec.name == path.stem
     prepared = preparation.check(spec, path.parent)
     assert prepared.n_test > 0
@@ -89,11 +99,14 @@ def test_tracking_server_listens_on_loopback_and_holds_no_password() -> None:
 def test_study_runs(path: Path, tmp_path: Path) -> None:
     """One epoch of its defaults, from the file to a model that predicts."""
     shutil.copytree(ROOT / "experiments" / "data", tmp_path / "data")
+    shutil.copytree(ROOT / "experiments" / "search_spaces", tmp_path / "search_spaces")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments", ignore=shutil.ignore_patterns("data", "*.yaml"))
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     document |= {"budget": {"trials": 1}, "trainer": {"max_epochs": 1}, "references": False}
     (tmp_path / path.name).write_text(yaml.safe_dump(document), encoding="utf-8")
     place = Workplace(tmp_path)
-    ran = place.automl("run", path.name, "--json", "--quiet").json
+    plugged = [word for name in document.get("plugins", []) for word in ("--plugin", name)]
+    ran = place.automl("run", path.name, "--json", "--quiet", *plugged).json
     assert ran["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
     assert ran["test"] is not None
     table = sources.read(document["data"]["source"], document["data"]["params"], tmp_path)
@@ -108,7 +121,7 @@ def test_study_runs(path: Path, tmp_path: Path) -> None:
         table.head(200).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
     else:
         table.head(n_rows).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
-    place.automl("predict", path.stem, new, "-o", "predictions.csv")
+    place.automl("predict", path.stem, new, "-o", "predictions.csv", *plugged)
     predictions = pd.read_csv(tmp_path / "predictions.csv")
     assert len(predictions) == n_rows
     assert predictions.notna().all(axis=None)

@@ -16,7 +16,8 @@ from automl.data import out_of_core, storage
 from automl.errors import AutomlError, ConfigError, DataError
 from automl.study_folder import Prepared, StudyFolder, read_json
 from automl.testing import boring_table
-from automl.values import ColumnKind, Direction, Task
+from automl.values import Choice, ColumnKind, Direction, Task
+from tests.lightning_modules import registered
 
 plugins.load_builtin()
 Document = Callable[..., dict[str, Any]]
@@ -350,3 +351,86 @@ def test_balancing_is_searched_where_targets_have_losses_of_their_own(tmp_path: 
         boring_table(task, n_rows=80).to_parquet(tmp_path / "table.parquet")
         prepared = preparation.check(study_spec.build(document(task), where="x.yaml"), tmp_path)
         assert len(prepared.space.balancing) == (2 if task is Task.MULTITASK else 1)
+
+
+# --- a user's own LightningModule ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _modules() -> Any:
+    with registered():
+        yield
+
+
+OWN_SPACE: dict[str, Any] = {"version": 1, "network": [{"name": "my.Classifier", "params": {"hidden": [8]}}]}
+FROM_DATA = {"type": "data", "value": "n_inputs"}
+OWN: dict[str, Any] = {
+    "name": "own",
+    "data": {"source": "my.Numbers"},
+    "search_space": "space.yaml",
+    "objective": "val_loss",
+    "direction": "minimize",
+    "trainer": {"accelerator": "cpu"},
+}
+
+
+@pytest.mark.usefixtures("_modules")
+def test_a_study_without_a_table(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(OWN_SPACE))
+    spec = study_spec.build(OWN, where="x.yaml")
+    folder = StudyFolder(tmp_path / "state")
+    prepared = preparation.prepare(spec, tmp_path, folder)
+    assert (prepared.is_logged, prepared.modules, prepared.n_train) == (True, ("my.Classifier",), 96)
+    assert prepared.data_module == Choice("my.Numbers")
+    assert Prepared.from_json(read_json(folder.prepared)) == prepared
+    assert preparation.prepare(spec, tmp_path, folder).key == prepared.key
+    other = study_spec.build(OWN | {"data": {"source": "my.Numbers", "params": {"n_rows": 64}}}, where="x.yaml")
+    with pytest.raises(ConfigError, match="the table changed"):
+        preparation.prepare(other, tmp_path, folder)
+
+
+@pytest.mark.usefixtures("_modules")
+@pytest.mark.parametrize(
+    ("changes", "space", "said"),
+    [
+        ({"direction": None}, {}, "direction: is missing. The objective is a metric that the module logs"),
+        ({"objective": "auto"}, {}, "objective: is missing. Name a metric that the module logs"),
+        ({"objective": "val_los"}, {}, "the module never logged `val_los`; it logged `train_loss`"),
+        ({"data": {"source": "my.Numbers", "target": "y"}}, {}, "data.target: is for tables, and `my.Numbers`"),
+        ({"data": {"source": "my.Numbers", "params": {"n_row": 3}}}, {}, "Did you mean `n_rows`"),
+        ({"data": {"source": "my.Numbers", "params": {"path": "no.bin"}}}, {}, "`setup` raises FileNotFoundError: "),
+        ({"search_space": "auto"}, {}, "search_space: `auto` is for tables"),
+        ({}, {"network": ["mlp"]}, "`mlp` reads tables, and there is none"),
+        ({}, {"preprocessing": [{"stage": "scaling", "options": ["standard"]}]}, "preprocessing: is for tables"),
+        ({}, {"optimizer": ["adam"]}, "optimizer: `my.Classifier` brings its own. Leave it out"),
+        ({}, {"network": [{"name": "my.Strange", "params": {"what": "raises in setup"}}]}, "`setup` raises FileNot"),
+        ({}, {"network": [{"name": "my.Gan", "params": {"n_inputs": FROM_DATA}}]}, "there is no table that could"),
+    ],
+)
+def test_what_is_wrong_with_a_lightning_module_is_told_before_the_first_trial(
+    tmp_path: Path, changes: dict[str, Any], space: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(OWN_SPACE | space))
+    assert said in told({key: value for key, value in (OWN | changes).items() if value is not None}, tmp_path)
+
+
+@pytest.mark.usefixtures("_modules")
+@pytest.mark.parametrize(
+    ("changes", "network", "said"),
+    [
+        ({"objective": "val_loss"}, "my.Classifier", "If it is a metric that your module logs, say its `direction`"),
+        ({"objective": "val_loss", "direction": "minimize"}, "mlp", "`mlp` logs no `val_loss`"),
+        ({"data": {"source": "parquet", "params": {"path": "table.parquet"}}}, "mlp", "data.target: is missing"),
+        ({}, "my.Strange", "`roc_auc` cannot be computed of what `Strange` says: its `forward` raises NotImpl"),
+    ],
+)
+def test_what_is_wrong_with_a_lightning_module_on_a_table(
+    tmp_path: Path, document: Document, changes: dict[str, Any], network: str, said: str
+) -> None:
+    params = {"hidden": [8], "n_inputs": FROM_DATA} if network == "my.Classifier" else {}
+    params = {"what": "nothing"} if network == "my.Strange" else params
+    space: dict[str, Any] = {"network": [{"name": network, "params": params}]}
+    space |= {"preprocessing": [{"stage": "encoding", "options": ["onehot"]}]}
+    write(tmp_path, space | ({} if network == "mlp" else {"optimizer": None}))
+    found = told(document(Task.BINARY, **changes), tmp_path)
+    assert said in found

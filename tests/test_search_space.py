@@ -21,6 +21,7 @@ from automl.errors import ConfigError
 from automl.search_space import Categorical, FloatRange, IntRange, SearchSpace
 from automl.testing import PLAIN_TASKS
 from automl.values import Choice, Column, ColumnKind, Configuration, Scalar, Schema, Step, Target, Task
+from tests.lightning_modules import registered
 
 plugins.load_builtin()
 
@@ -340,10 +341,11 @@ def test_whatever_is_nearest_lies_in_a_range_of_numbers(
         ({"type": "categorical", "choices": []}, "depth.choices: found a list; "),
         ({"type": "categorical", "choices": [1, 1]}, "a choice stands twice"),
         ({"type": "categorical", "choices": [1, 2], "default": 3}, "`default` must be one of the choices [1, 2]"),
-        ({"type": "categorical", "choices": [[1]]}, "depth.choices.0"),
-        ({"type": "integer", "low": 1, "high": 2}, "`type` must be `int`, `float` or `categorical`"),
-        ({"low": 1, "high": 2}, "`type` must be `int`, `float` or `categorical`"),
-        ([1, 2], "must be a plain value, or a mapping with a `type`"),
+        ({"type": "categorical", "choices": [{"a": 1}]}, "depth.choices.0"),
+        ({"type": "categorical", "choices": [[1], [1]]}, "a choice stands twice"),
+        ({"type": "integer", "low": 1, "high": 2}, "`type` must be `int`, `float`, `categorical`, `options` or `data`"),
+        ({"low": 1, "high": 2}, "`type` must be `int`, `float`, `categorical`, `options` or `data`"),
+        ([{"a": 1}], "must be a plain value, a list of such, or a mapping with a `type`"),
     ],
 )
 def test_impossible_ranges_are_told_with_what_was_found(distribution: Any, said: str) -> None:
@@ -518,3 +520,101 @@ def test_a_component_whose_package_is_not_there_is_told_with_what_to_type(monkey
     (told,) = checked(**chosen)
     assert "`umap` needs the package `umap-learn`, which is not installed" in told
     assert "pip install umap-learn" in told
+
+
+# --- lists, nested options, conditions, and LightningModules that bring what others are given -------------------------
+
+WIDTH = {"type": "int", "low": 4, "high": 8}
+NESTED: dict[str, Any] = {
+    "version": 1,
+    "network": [
+        {
+            "name": "my.Classifier",
+            "params": {
+                "hidden": {"type": "categorical", "choices": [[8], [16, 8]]},
+                "lr": {
+                    "type": "options",
+                    "options": [{"name": "same"}, {"name": "falls", "params": {"width": WIDTH}}],
+                },
+                "n_inputs": {"type": "data", "value": "n_inputs"},
+                "stops": {
+                    "type": "categorical",
+                    "choices": [True, False],
+                    "when": {"hidden": [[16, 8]], "lr": "falls"},
+                },
+            },
+        },
+        {"name": "mlp", "params": {"width": WIDTH}},
+    ],
+    "optimizer": DOCUMENT["optimizer"],
+    "loss": ["cross_entropy"],
+}
+
+
+@pytest.fixture
+def _modules() -> Any:
+    with registered():
+        yield
+
+
+def test_lists_nested_options_and_conditions_are_sampled_and_replayed() -> None:
+    made = validate(SearchSpace, NESTED, where="x.yaml")
+    seen = set()
+    for seed in range(40):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        trial = study.ask()
+        found = made.suggest(trial, ["my.Classifier"])
+        assert made.configuration(trial.params, ["my.Classifier"]) == found
+        assert Configuration.from_json(json.loads(json.dumps(found.to_json()))) == found
+        assert found.flatten().items() >= trial.params.items()
+        if found.network.name == "mlp":
+            assert found.optimizer.name in ("adamw", "sgd")
+            continue
+        assert not any(name.startswith("optimizer") for name in trial.params)
+        params = found.network.params
+        lr: Any = params["lr"]
+        assert params["hidden"] in ([8], [16, 8])
+        assert set(lr) == ({"name"} if lr["name"] == "same" else {"name", "width"})
+        assert ("stops" in params) is (params["hidden"] == [16, 8] and lr["name"] == "falls")
+        seen.add((len(params["hidden"]), lr["name"], params.get("stops")))  # type: ignore[arg-type]
+    assert len(seen) == 5
+
+
+@pytest.mark.usefixtures("_modules")
+def test_defaults_and_start_points_of_nested_options() -> None:
+    prefix = "network.my.Classifier"
+    start = {f"{prefix}.lr": "falls", f"{prefix}.hidden": "[16, 8]", f"{prefix}.lr.falls.width": 5}
+    made = validate(SearchSpace, NESTED | {"start": [start]}, where="x.yaml")
+    assert made._check_start("x.yaml") == []
+    first, second = made.starts(CATALOGUES)
+    usual = {"network": "my.Classifier", f"{prefix}.hidden": "[8]", f"{prefix}.lr": "same"}
+    assert first == usual
+    assert second == usual | start | {f"{prefix}.stops": True}
+    assert made.configuration(second, ["my.Classifier"]).network.params["lr"] == {"name": "falls", "width": 5}
+
+
+@pytest.mark.usefixtures("_modules")
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"hiden": [8]}, "x.yaml: network.my.Gan.hiden: `my.Gan` has no hyperparameter `hiden`"),
+        ({"laten": 3, "n_inputs": 2}, "Did you mean `latent`?"),
+        ({}, "`my.Gan` needs `n_inputs`, which has no default and is not in the space. Give it a value"),
+        ({"n_inputs": [2]}, "x.yaml: network.my.Gan.n_inputs: found `[2]`; allowed: int"),
+        ({"latent": 3, "n_inputs": WIDTH | {"when": {"latent": 3}}}, "`my.Gan` needs `n_inputs` always"),
+    ],
+)
+def test_what_a_lightning_module_does_not_take_is_told(params: dict[str, Any], said: str) -> None:
+    made = validate(SearchSpace, {"version": 1, "network": [{"name": "my.Gan", "params": params}]}, where="x.yaml")
+    assert said in " ".join(map(str, made.check(CATALOGUES, where="x.yaml")))
+
+
+def test_only_a_lightning_module_brings_its_optimizer() -> None:
+    made = validate(SearchSpace, {"version": 1, "network": ["mlp"]}, where="x.yaml")
+    (problem,) = made.check(CATALOGUES, where="x.yaml")
+    assert str(problem) == "x.yaml: optimizer: is missing. Only a LightningModule brings its own."
+
+
+def test_a_condition_is_of_what_stands_above() -> None:
+    (told,) = problems(network=[{"name": "mlp", "params": {"depth": WIDTH | {"when": {"width": 4}}, "width": WIDTH}}])
+    assert "`depth` is searched when `width`, which does not stand above it" in told

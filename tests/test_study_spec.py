@@ -127,7 +127,7 @@ def test_several_mistakes_are_told_together_with_place_found_and_allowed() -> No
         ({"name": "a\n"}, "x.yaml: name"),
         ({"name": 5}, "x.yaml: name: found `5`; "),
         ({"version": 2}, "x.yaml: version: found `2`"),
-        ({"data": {"source": "csv"}}, "x.yaml: data.target: is missing"),
+        ({"data": {"target": "y"}}, "x.yaml: data.source: is missing"),
         ({"data": None}, "x.yaml: data: found `None`"),
         ({"trainer": {"max_epochs": 1.5}}, "x.yaml: trainer.max_epochs: found `1.5`"),
         (

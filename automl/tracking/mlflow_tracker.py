@@ -444,8 +444,8 @@ def write_mlmodel(
         folder: Holds what the loader needs; gets `MLmodel`, the environment's files and the example.
         loader_module: Has `_load_pyfunc(path)`, which is given the folder itself.
         inputs: Name, MLflow type (`double`, `long`, `string`, `boolean`, `datetime`; or `any`) and whether it must be
-            there.
-        outputs: Name and MLflow type.
+            there. Empty: it takes arrays, and nothing is said of them.
+        outputs: Name and MLflow type. Empty: nobody knows.
         requirements: Lines of a requirements file.
         example: Made-up rows of input, shown by MLflow beside the model; never rows of a person's table.
 
@@ -456,20 +456,16 @@ def write_mlmodel(
     from mlflow import pyfunc
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
     anything: Any = AnyType()  # type: ignore[no-untyped-call]
     try:
-        signature = ModelSignature(
-            inputs=Schema(
-                [
-                    ColSpec(anything if kind == "any" else kind, name, required=required)
-                    for name, kind, required in inputs
-                ]
-            ),
-            outputs=Schema([ColSpec(kind, name) for name, kind in outputs]),
-        )
+        columns: list[ColSpec | TensorSpec] = [
+            ColSpec(anything if kind == "any" else kind, name, required=required) for name, kind, required in inputs
+        ]
+        of_outputs = Schema([ColSpec(kind, name) for name, kind in outputs]) if outputs else None
+        signature = ModelSignature(inputs=Schema(columns), outputs=of_outputs) if columns else None
     except MlflowException as error:
         raise TrackingError(f"MLflow cannot describe the model's columns: {_sentence(error)}") from error
     model = Model(signature=signature)

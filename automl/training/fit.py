@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -65,6 +65,7 @@ class Fit:
         history: One report for each epoch that has a score.
         seconds_before: Of training that was cut off and gone on from.
         notes: Sentences about what was decided on the way.
+        logged: What a LightningModule of the user's logged after the best epoch.
     """
 
     network: nn.Module
@@ -77,6 +78,7 @@ class Fit:
     history: tuple[EpochReport, ...]
     seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
+    logged: Mapping[str, float] = field(default_factory=dict)
 
 
 def fit(
@@ -120,10 +122,11 @@ def fit(
         Paused: The checkpoint was asked to end training.
         StorageError: The checkpoint cannot be written.
     """
-    with _quiet():
-        checked = _checked(data.val, seed)
+    with quiet():
+        looked_at = checked(data.val, seed)
         kept = None if checkpoint is None else checkpoint.load()
-        begin = partial(_begin, configuration, data, checked, settings, seed, math.inf if stop_at is None else stop_at)
+        deadline = math.inf if stop_at is None else stop_at
+        begin = partial(_begin, configuration, data, looked_at, settings, seed, deadline)
         try:
             loop, notes = begin(kept)
         except (LookupError, RuntimeError, TypeError, ValueError):
@@ -131,7 +134,7 @@ def fit(
                 raise
             kept = None  # the code has changed since
             loop, notes = begin(None)
-        watch = _Watch(data, checked.target, metric, settings.patience * loop.checks_an_epoch, loop.network, report)
+        watch = _Watch(data, looked_at.target, metric, settings.patience * loop.checks_an_epoch, loop.network, report)
         if kept is not None:
             watch.resume(kept["watch"])
         ended = kept is not None and kept["ended"]
@@ -168,7 +171,7 @@ def retrain(
         n_epochs: After which the network is taken.
         stop_at: `time.monotonic()` after which no epoch begins.
     """
-    with _quiet():
+    with quiet():
         loop, _ = _begin(configuration, data, data.val, replace(settings, checks_an_epoch=1), seed, math.inf, None)
         for _ in range(n_epochs):
             if stop_at is not None and time.monotonic() >= stop_at:
@@ -245,7 +248,7 @@ def _begin(
     return loop, tuple(kept["notes"])
 
 
-def _checked(val: Part | ShardedPart, seed: int) -> Part | ShardedPart:
+def checked(val: Part | ShardedPart, seed: int) -> Part | ShardedPart:
     """Returns the validation rows that are looked at while training goes on: all, or a part of very many."""
     if sum(val.sizes) <= CHECKED_ROWS:
         return val
@@ -436,7 +439,7 @@ def _fabric(accelerator: str, precision: str) -> Fabric:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps Lightning's advice and advertisements off the terminal: nothing below the study prints."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,237 @@
+"""A LightningModule that knows nothing of us is trained as by Lightning alone, and can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from automl import metrics
+from automl.errors import ModuleError, TrainingDiverged
+from automl.own_module import OwnModule, Says
+from automl.training import adapt
+from automl.training.checkpoint import Checkpoint, Paused
+from automl.values import (
+    OWN,
+    BlockSpec,
+    Choice,
+    Configuration,
+    Direction,
+    EpochReport,
+    InputSpec,
+    Metric,
+    Part,
+    PreparedData,
+    TargetSpec,
+    Task,
+    TrainerSettings,
+)
+from tests.lightning_modules import Classifier, Numbers, registered
+
+LOSS = metrics.logged("val_loss", Direction.MINIMIZE)
+SETTINGS = TrainerSettings(max_epochs=3, accelerator="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _modules() -> Any:
+    with registered():
+        yield
+
+
+def chosen(network: str, **params: Any) -> Configuration:
+    return Configuration((), Choice(f"my.{network}", params), OWN, OWN, OWN, 16)
+
+
+def data(task: Task = Task.BINARY, n_rows: int = 96) -> PreparedData:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n_rows, 2)).astype(np.float32)
+    y: Any = (x.sum(axis=1) > 0).astype(np.int64) if task is Task.BINARY else 100 + 7.0 * x[:, 0].astype(np.float64)
+    parts = [Part({"numeric": x[rows]}, y[rows]) for rows in (slice(0, 64), slice(64, None))]
+    inputs = InputSpec({"numeric": BlockSpec("numeric", (2,))})
+    target = TargetSpec(task, 1, (1, 1)) if task is Task.BINARY else TargetSpec(task, 1, mean=100.0, scale=7.0)
+    return PreparedData(*parts, inputs, target)
+
+
+def fit(
+    configuration: Configuration,
+    metric: Metric = LOSS,
+    report: Callable[[EpochReport], bool] = lambda epoch: False,
+    settings: TrainerSettings = SETTINGS,
+    **more: Any,
+) -> Any:
+    return adapt.fit(configuration, data(), metric, settings, seed=3, report=report, **more)
+
+
+def weights(network: OwnModule) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in network.module.state_dict().items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one.values(), other.values(), strict=True))
+
+
+def test_it_is_trained_as_lightning_alone_trains_it(tmp_path: Path) -> None:
+    """To the last bit, where loaders give the same batches."""
+    configuration = chosen("Classifier")
+    trained = adapt.fit_own_data(
+        configuration, Choice("my.Numbers"), "val_loss", Direction.MINIMIZE, SETTINGS, seed=3, report=lambda e: False
+    )
+    pl.seed_everything(3, workers=True, verbose=False)
+    module = Classifier()
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    logger = pl.loggers.logger.DummyLogger()
+    callbacks = [pl.callbacks.Checkpoint()]
+    pl.Trainer(
+        max_epochs=3, accelerator="cpu", default_root_dir=tmp_path, logger=logger, callbacks=callbacks, **quiet
+    ).fit(module, datamodule=Numbers(batch_size=16))
+    assert trained.best_epoch == 2
+    assert same(weights(trained.network), module.state_dict())
+
+
+def test_what_it_logs_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[EpochReport] = []
+    fitted = fit(chosen("Classifier"), report=lambda epoch: seen.append(epoch) or False)  # type: ignore[func-returns-value]
+    assert [epoch.step for epoch in seen] == [0, 1, 2]
+    assert {"train_loss", "val_loss", "val_acc", "learning_rate", "epoch_seconds"} <= set(seen[0].metrics)
+    assert seen[1].metrics["learning_rate"] == pytest.approx(0.01 * 0.8)
+    assert fitted.value == min(epoch.metrics["val_loss"] for epoch in seen)
+    assert fitted.logged["val_loss"] == fitted.value
+    assert capsys.readouterr().out == ""  # stdout is for results
+
+
+def test_an_objective_of_ours_is_computed_of_its_outputs() -> None:
+    fitted = fit(chosen("Classifier"), metrics.metric("roc_auc", Task.BINARY))
+    assert fitted.network.says is Says.LOGITS
+    assert fitted.predictions.shape == (32, 2)
+    assert fitted.predictions.sum(axis=1) == pytest.approx(1)
+    assert fitted.value > 0.6
+
+
+@pytest.mark.parametrize("network", ["Classifier", "Gan"])
+def test_cut_off_and_gone_on_with_it_ends_as_one_that_was_not(network: str, tmp_path: Path) -> None:
+    configuration = chosen(network, n_inputs=2)
+    metric = LOSS if network == "Classifier" else metrics.logged("distance", Direction.MINIMIZE)
+    whole: list[EpochReport] = []
+    expected = fit(configuration, metric, lambda epoch: whole.append(epoch) or False)  # type: ignore[func-returns-value]
+    asked = iter([False, True])
+    with pytest.raises(Paused):
+        fit(configuration, metric, checkpoint=Checkpoint(tmp_path / "0.pt", "it", lambda: next(asked), every_s=0))
+    torch.rand(5)  # what happens meanwhile changes nothing
+    seen: list[EpochReport] = []
+    found = fit(
+        configuration,
+        metric,
+        lambda epoch: seen.append(epoch) or False,
+        checkpoint=Checkpoint(tmp_path / "0.pt", "it"),  # type: ignore[func-returns-value]
+    )
+    assert [epoch.value for epoch in seen] == [epoch.value for epoch in whole]
+    assert found.value == expected.value
+    assert same(weights(found.network), weights(expected.network))
+    assert found.seconds_before > 0
+    if network == "Classifier":
+        assert found.network.module.n_validated == 3
+
+
+def test_cut_off_it_goes_on_with_the_batches_of_its_own_data(tmp_path: Path) -> None:
+    def train(report: Callable[[EpochReport], bool], checkpoint: Checkpoint | None = None) -> adapt.Trained:
+        return adapt.fit_own_data(
+            chosen("Classifier"), Choice("my.Numbers"), "val_loss", Direction.MINIMIZE, SETTINGS,
+            seed=3, report=report, checkpoint=checkpoint,
+        )  # fmt: skip
+
+    whole: list[float] = []
+    train(lambda epoch: bool(whole.append(epoch.value)))
+    asked = iter([False, True])
+    with pytest.raises(Paused):
+        train(lambda epoch: False, Checkpoint(tmp_path / "0.pt", "it", lambda: next(asked), every_s=0))
+    torch.manual_seed(77)
+    seen: list[float] = []
+    train(lambda epoch: bool(seen.append(epoch.value)), Checkpoint(tmp_path / "0.pt", "it"))
+    assert seen == whole
+
+
+def test_one_that_has_ended_is_not_trained_again(tmp_path: Path) -> None:
+    expected = fit(chosen("Classifier"), checkpoint=Checkpoint(tmp_path / "0.pt", "it", every_s=0))
+    before = time.monotonic()
+    found = fit(chosen("Classifier"), checkpoint=Checkpoint(tmp_path / "0.pt", "it"), stop_at=before)
+    assert same(weights(found.network), weights(expected.network))
+    assert found.n_epochs == 3
+
+
+def test_two_optimizers_stepped_by_hand() -> None:
+    fitted = fit(chosen("Gan", n_inputs=2), metrics.logged("distance", Direction.MINIMIZE))
+    assert fitted.network.says is Says.NOTHING  # its `forward` takes noise, not rows
+    assert fitted.history[-1].value < fitted.history[0].value
+
+
+def test_it_is_stopped() -> None:
+    assert fit(chosen("Classifier"), report=lambda epoch: epoch.step == 1).stopped == "report"
+    long = TrainerSettings(max_epochs=10_000, patience=10_000, accelerator="cpu")
+    began = time.monotonic()
+    fitted = fit(chosen("Classifier"), settings=long, stop_at=began + 0.4)
+    assert fitted.stopped == "deadline"
+    assert fitted.n_epochs < 10_000
+    patient = TrainerSettings(max_epochs=50, patience=1, accelerator="cpu")
+    assert fit(chosen("Classifier", lr=0.0), settings=patient).stopped == "patience"
+
+
+def test_rows_and_values_come_as_they_are() -> None:
+    prepared = data(Task.REGRESSION)
+    _, train, _ = adapt._of_table(chosen("Classifier"), prepared, 0)
+    x, y = next(iter(train))
+    assert isinstance(x, torch.Tensor)
+    assert (x.shape, y.dtype) == ((16, 2), torch.float32)
+    assert 80 < float(y.mean()) < 120  # in its own unit
+    two = {"numeric": torch.zeros(3, 2), "categorical": torch.zeros(3, 1, dtype=torch.int64)}
+    assert adapt.as_x(two) == two
+
+
+def test_workers_of_a_loader_have_processes() -> None:
+    trained = adapt.fit_own_data(
+        chosen("Classifier"), Choice("my.Numbers", {"num_workers": 1}), "val_acc", Direction.MAXIMIZE,
+        TrainerSettings(max_epochs=1, accelerator="cpu"), seed=0, report=lambda e: False,
+    )  # fmt: skip
+    assert trained.inputs.blocks["x"].shape == (2,)
+
+
+STRANGE = {
+    "raises in __init__": r"lightning_modules.py:\d+: `__init__` raises ValueError: no such width",
+    "raises in setup": r"lightning_modules.py:\d+: `setup` raises FileNotFoundError: .*nowhere/data.bin",
+    "raises in training_step": r"lightning_modules.py:\d+: `training_step` raises RuntimeError: .*size",
+    "logs something else": r"objective: the module never logged `val_loss`; it logged `train_loss`\. Did you mean",
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_is_wrong_is_told_with_its_place(what: str) -> None:
+    with pytest.raises(ModuleError, match=STRANGE[what]):
+        fit(chosen("Strange", what=what))
+    with pytest.raises(ModuleError, match=STRANGE[what]):
+        adapt.attempt(chosen("Strange", what=what), data(), LOSS, seed=0)
+
+
+def test_what_is_no_number_is_told() -> None:
+    with pytest.raises(TrainingDiverged, match="the objective was nan after epoch 1"):
+        fit(chosen("Strange", what="logs nan"))
+
+
+def test_data_that_are_not_there_are_told() -> None:
+    with pytest.raises(ModuleError, match=r"lightning_modules.py:\d+: `setup` raises FileNotFoundError"):
+        adapt.attempt(chosen("Classifier"), Choice("my.Numbers", {"path": "no.bin"}), LOSS, seed=0)
+
+
+def test_a_metric_that_was_nearly_logged_is_named() -> None:
+    with pytest.raises(ModuleError, match=r"it logged `train_loss`.* Did you mean `val_acc`"):
+        fit(chosen("Classifier"), metrics.logged("val_accu", Direction.MAXIMIZE))
+
+
+def test_trained_again_on_all_rows() -> None:
+    network = adapt.retrain(chosen("Classifier", stops=False), data(), SETTINGS, seed=0, n_epochs=2)
+    assert network is not None
+    assert network.says is Says.LOGITS
