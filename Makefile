@@ -29,7 +29,7 @@ test-faults: setup  ## Kills, fills disks, cuts connections; writes docs/reliabi
 	$(BIN)/python tests/faults/table.py
 
 test-fast: setup
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist worksteal --durations 10
+	$(BIN)/python -m pytest -q -m 'not slow and not faults' -n 2 --dist worksteal --durations 10
 
 audit: setup  ## Known vulnerabilities of the pinned packages, as far as the network tells.
 	$(PYTHON) -m venv .venv/audit

@@ -15,6 +15,7 @@ from automl.trial import by_fold
 from automl.values import Task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [*PLAIN_TASKS, Task.MULTITASK])
 def test_each_is_scored_on_the_rows_that_trials_are_scored_on(
     trained: Callable[..., Any], task: Task, tmp_path: Path

@@ -77,6 +77,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_it_fits_the_catalogues(path: Path) -> None:
     for task in tables(path):

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from automl import jobs
 from automl.components import catalogue
 from automl.errors import NoTrialSucceeded, StorageError
 from automl.recorder import Recorder
@@ -147,7 +146,7 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Callable[...
 
 def test_trials_run_until_they_are_all_done(study: Callable[..., Any]) -> None:
     made = study()
-    run = work(made, references=jobs.REFERENCES[:2])
+    run = work(made, references=("dummy", "linear"))
     outcome = run()
     assert outcome.ended_by == "all trials are done"
     assert not outcome.interrupted
@@ -171,7 +170,7 @@ def test_trials_run_until_they_are_all_done(study: Callable[..., Any]) -> None:
         assert result.metrics["roc_auc"] == result.value
     # Going on with a spent budget runs nothing, and a larger one runs the difference.
     assert work(made)().ended_by == "all trials are done"
-    more = work(made, trials=4, references=jobs.REFERENCES[:2])
+    more = work(made, trials=4, references=("dummy", "linear"))
     assert len(more().references) == 2
     assert more.notes.references == []
     assert more.notes.started == [3]
@@ -349,6 +348,7 @@ def test_an_abort_gives_back_what_runs(study: Callable[..., Any]) -> None:
     assert run.search.claim().number == 0
 
 
+@pytest.mark.slow
 def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_been(study: Callable[..., Any]) -> None:
     n_epochs = 60  # of each fold: however late the word arrives, it arrives in one of them
     made = study(trainer={"max_epochs": n_epochs, "patience": n_epochs, "accelerator": "cpu"}, pruner={"name": "none"})
@@ -378,6 +378,7 @@ def test_a_trial_is_kept_in_the_time_of_grace_and_comes_out_as_if_it_had_not_bee
     assert states == ["stopped", "complete"]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_is_gone_on_with(study: Callable[..., Any]) -> None:
     made = study(trainer={"max_epochs": 400, "patience": 400, "accelerator": "cpu"}, pruner={"name": "none"})
     run = work(made, slots=1, trials=1)

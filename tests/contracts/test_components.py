@@ -91,6 +91,7 @@ def test_domain(component: Component) -> None:
     testing.check_domain(component)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", [step for step in STEPS if not takes_long(step)], ids=named)
 def test_step(component: Component) -> None:
     testing.check_step(component)

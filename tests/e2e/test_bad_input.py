@@ -38,6 +38,7 @@ STUDIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STUDIES)
 def test_studies(place: Any, case: str) -> None:
     changes, sentences = STUDIES[case]
@@ -108,6 +109,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ARGUMENTS)
 def test_arguments(place: Any, case: str) -> None:
     arguments, sentence = ARGUMENTS[case]

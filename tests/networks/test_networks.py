@@ -86,9 +86,8 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "pretrained_backbone" else name for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_learns_32_rows_by_heart(name):
     inputs = inputs_of(name)[-1]
     network = build(name, inputs, 2, **without_dropout(name))

@@ -249,6 +249,7 @@ def zero(file: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, empty, spoil, zero, Path.unlink])
 @pytest.mark.parametrize("name", ["*.npy", "train *.npy", "target.npy", "document.skops"])
 def test_a_damaged_entry_is_computed_anew(
