@@ -26,10 +26,6 @@ def named(component: Component) -> str:
     return f"{component.kind}-{component.name}"
 
 
-def takes_long(component: Component) -> bool:
-    return "takes_seconds" in component.traits or any(trait.startswith("package:") for trait in component.traits)
-
-
 def takes_file(component: Component) -> bool:
     return any(trait.startswith("path:") for trait in component.traits)
 
@@ -92,14 +88,8 @@ def test_domain(component: Component) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("component", [step for step in STEPS if not takes_long(step)], ids=named)
+@pytest.mark.parametrize("component", STEPS, ids=named)
 def test_step(component: Component) -> None:
-    testing.check_step(component)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("component", [step for step in STEPS if takes_long(step)], ids=named)
-def test_step_that_takes_long(component: Component) -> None:
     if component.missing_package is not None:
         pytest.skip(f"{component.missing_package} is not installed")
     testing.check_step(component)
