@@ -67,9 +67,10 @@ $(RIVALS)/%/.ready: benchmarks/rivals/requirements-%.txt
 bench: setup  ## What a trial costs beside the bare loop; exits with 1 when a target is missed.
 	$(BIN)/python benchmarks/speed.py
 
-bench-kinds: setup  ## Images, sequences and texts; DATA=FOLDER holds one folder a data set.
+bench-kinds: setup  ## Images, sequences and texts, DATA=FOLDER holds one folder a data set; then every experiment.
 	$(if $(DATA),,$(error DATA=FOLDER with one folder a data set: train.parquet, test.parquet, meta.json))
 	$(BIN)/python benchmarks/kinds.py --data $(DATA)
+	$(BIN)/python benchmarks/experiments.py
 
 schemas: setup  ## The JSON Schemas that editors use.
 	$(BIN)/automl schema study > docs/study.schema.json
