@@ -1,9 +1,10 @@
 """How the losses of several targets become one: `factory(target, network, *, hyperparameters) -> nn.Module`.
 
-The kind is called `balancing`. `forward(losses) -> scalar` takes a loss of each target, (targets,), as a share of what
-a constant answer has: about 1 before anything is learned, whatever the unit or the number of classes. It is asked while
-gradients are on; what is validated is the plain mean. What it learns itself are parameters, which the optimizer trains
-beside the network's, or buffers.
+The kind is called `balancing`. `forward(losses, known) -> scalar` takes a loss of each target, (targets,), as a share
+of what a constant answer has: about 1 before anything is learned, whatever the unit or the number of classes; and of
+which targets any row of the batch has a value, (targets,): the loss of another is 0, and is to move nothing. It is
+asked while gradients are on; what is validated is the plain mean. What it learns itself are parameters, which the
+optimizer trains beside the network's, or buffers.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def gradnorm(target: TargetSpec, network: nn.Module, *, alpha: float = 1.5, rate
 
 
 class _Mean(nn.Module):
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
         return losses.mean()
 
 
@@ -74,8 +75,9 @@ class _Uncertainty(nn.Module):
         halves = [1.0 if part.task.is_classification or part.quantiles else 0.5 for part in target.parts]
         self.register_buffer("halves", torch.tensor(halves))
 
-    def forward(self, losses: Tensor) -> Tensor:
-        return (self.halves * torch.exp(-self.log_variance) * losses + self.log_variance / 2).mean()
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
+        each = self.halves * torch.exp(-self.log_variance) * losses + self.log_variance / 2
+        return (each * known).mean()
 
 
 class _GradNorm(nn.Module):
@@ -90,30 +92,35 @@ class _GradNorm(nn.Module):
         self.alpha = alpha
         self.rate = rate
         self.register_buffer("weights", torch.ones(n_targets))
-        self.register_buffer("first", torch.zeros(n_targets))  # the losses at the first step
+        self.register_buffer("first", torch.zeros(n_targets))  # the losses at the first step that has each
 
-    def forward(self, losses: Tensor) -> Tensor:
-        self._adjust(losses)
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
+        self._adjust(losses, known)
         return (self.weights * losses).mean()
 
-    def _adjust(self, losses: Tensor) -> None:
-        """Moves the weights one step towards where all targets pull as they should."""
+    def _adjust(self, losses: Tensor, known: Tensor) -> None:
+        """Moves the weights of the targets that are known one step towards where all pull as they should."""
         now = losses.detach()
-        if not self.first.any():
-            self.first = now
+        self.first = torch.where(known & (self.first == 0), now, self.first)
+        here = known.nonzero().flatten()
+        if len(here) < 2:
+            return
         if self._shared is None:
-            self._shared = _last_shared(self._network[0], losses)
+            shared = _last_shared(self._network[0], losses[here])
+            if not shared and len(here) < len(losses):
+                return  # another batch may tell
+            self._shared = shared
         if not self._shared:
             return
-        gradients = [torch.autograd.grad(loss, self._shared, retain_graph=True)[0] for loss in losses]
+        gradients = [torch.autograd.grad(losses[at], self._shared, retain_graph=True)[0] for at in here]
         norms = torch.stack([gradient.norm() for gradient in gradients])  # of the losses before they are weighted
-        pulls = self.weights * norms
-        lag = now / self.first.clamp(min=1e-8)
+        pulls = self.weights[here] * norms
+        lag = now[here] / self.first[here].clamp(min=1e-8)
         wanted = pulls.mean() * (lag / lag.mean().clamp(min=1e-8)) ** self.alpha
         # The slope of the sum of |pull - wanted| over the weights, `wanted` being held still.
-        moved = self.weights - self.rate * norms * torch.sign(pulls - wanted)
-        moved = moved.clamp(min=1e-3)
-        self.weights = moved * len(moved) / moved.sum()  # a new tensor: a backward pass may still need the old one
+        moved = self.weights.clone()  # a backward pass may still need the old ones
+        moved[here] = (moved[here] - self.rate * norms * torch.sign(pulls - wanted)).clamp(min=1e-3)
+        self.weights = moved * len(moved) / moved.sum()
 
 
 def _last_shared(network: nn.Module, losses: Tensor) -> tuple[nn.Parameter, ...]:

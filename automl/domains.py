@@ -128,7 +128,7 @@ class _Adversarial(nn.Module):
         (features, codes), self._seen = self._seen, None
         strength = self._weight * (2 / (1 + math.exp(-10 * done)) - 1)  # the schedule of the paper
         reverse: Any = _Reversal.apply
-        guesses = self.guess(reverse(features, strength))
+        guesses = self.guess(reverse(features.float(), strength))  # outside of what runs in a lower precision
         if guesses.ndim == 3:
             codes = codes[:, None].expand(guesses.shape[:2]).flatten()
             guesses = guesses.flatten(0, 1)

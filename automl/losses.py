@@ -336,7 +336,7 @@ class _SeveralTargets(nn.Module):
         self.register_buffer("usual", torch.tensor([_of_constant(part) for part in target.parts]))
 
     def forward(self, outputs: Tensor, y: Tensor) -> Tensor:
-        found = []
+        found, are_known = [], (~y.isnan()).any(dim=0)
         parts = zip(self.losses, self._target.parts, self._target.slices, strict=True)
         for position, (loss, part, its) in enumerate(parts):
             its_outputs, its_y = outputs[..., its], y[:, position]
@@ -349,7 +349,7 @@ class _SeveralTargets(nn.Module):
         losses = torch.stack(found) / self.usual
         if self.balancing is None or not torch.is_grad_enabled():  # what is validated is not what is learned
             return losses.mean()
-        balanced: Tensor = self.balancing(losses)
+        balanced: Tensor = self.balancing(losses, are_known)
         return balanced
 
 

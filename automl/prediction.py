@@ -110,7 +110,13 @@ def predict_file(
             if features is not None:  # after a problem the rest is read to tell of all problems, and not predicted
                 write(pd.concat([frame[named], predictor.predict_conformed(features)], axis=1))
         notes = conforming.end()
-    return Predicted(n_rows, notes)
+    usual = {} if data.is_dir() else {block.name: (usual_files or {}).get(block.name) for block in schema.read_blocks}
+    where = tuple(
+        f"`{name}` was read from {place}, as in the study"
+        for name, place in usual.items()
+        if place is not None and name not in (files or {})
+    )
+    return Predicted(n_rows, (*where, *notes))
 
 
 def _places(

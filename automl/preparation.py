@@ -179,6 +179,8 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     n_shards, suspicions = 1, []
     if isinstance(table, Survey):
         n_shards = stored.n_shards if stored else table.n_shards(memory.available())
+        if problems := _check_shards(space, where):
+            raise ConfigError(problems)
     else:
         suspicions = [
             *leakage.copies_of_target(table),
@@ -415,6 +417,17 @@ def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem
             if option.name in known and option.name not in suitable
         ]
     return problems
+
+
+def _check_shards(space: SearchSpace, where: str) -> list[Problem]:
+    """Returns what would begin anew with each part of a table on disk, in each epoch."""
+    what = "a network, and would train it for each part of a table that does not fit into memory, in each epoch"
+    return [
+        Problem(f"`{component.name}` makes rows up by {what}", f"{where}: preprocessing.{stage.stage}", "Leave it out.")
+        for stage in space.preprocessing
+        for component in _known(stage.options, stage.stage)
+        if "takes_seconds" in component.traits
+    ]
 
 
 def _check_blocks(space: SearchSpace, schema: Schema, where: str) -> list[Problem]:

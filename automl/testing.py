@@ -481,13 +481,14 @@ def check_balancing(component: Component) -> None:
         network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), last)
         rows = torch.randn(12, 4)
     balancing = component.factory(target, network)
+    known = torch.ones(2, dtype=torch.bool)
     _require(isinstance(balancing, nn.Module), f"{case} is no torch module")
     for _ in range(3):
         losses = (network(rows) - 1).square().mean(dim=0)  # one of each target
-        balanced = balancing(losses)
+        balanced = balancing(losses, known)
         _require(balanced.shape == (), f"{case} is not a scalar")
         _require(bool(balanced.isfinite()), f"{case} is not finite")
-        _require(bool(balancing(0.5 * losses) < balanced), f"{case} is not smaller for smaller losses")
+        _require(bool(balancing(0.5 * losses, known) < balanced), f"{case} is not smaller for smaller losses")
         network.zero_grad()
         torch.autograd.backward(balanced)
         reached = last.weight.grad

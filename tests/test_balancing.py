@@ -12,6 +12,7 @@ from automl.values import TargetSpec, Task
 
 NUMBER = TargetSpec(Task.REGRESSION, 1)
 TWO = TargetSpec(Task.MULTITASK, 2, parts=(NUMBER, NUMBER))
+BOTH, FIRST = torch.tensor([True, True]), torch.tensor([True, False])
 
 
 def network() -> nn.Module:
@@ -21,7 +22,7 @@ def network() -> nn.Module:
 
 def test_fixed_is_the_mean() -> None:
     losses = torch.tensor([1.0, 4.0])
-    assert fixed(TWO, network())(losses) == 2.5
+    assert fixed(TWO, network())(losses, BOTH) == 2.5
 
 
 def test_uncertainty_ends_where_each_target_counts_by_what_is_left_of_it() -> None:
@@ -31,7 +32,7 @@ def test_uncertainty_ends_where_each_target_counts_by_what_is_left_of_it() -> No
     optimizer = torch.optim.Adam(balancing.parameters(), lr=0.05)
     for _ in range(500):
         optimizer.zero_grad()
-        balancing(losses).backward()
+        balancing(losses, BOTH).backward()
         optimizer.step()
     torch.testing.assert_close(balancing.log_variance.detach().exp(), losses, rtol=1e-2, atol=1e-2)
 
@@ -45,7 +46,7 @@ def test_gradnorm_holds_back_the_target_that_pulls_hardest() -> None:
     for _ in range(150):
         losses = (model(rows) - goal).square().mean(dim=0) * torch.tensor([10.0, 0.1])
         optimizer.zero_grad()
-        balancing(losses).backward()
+        balancing(losses, BOTH).backward()
         optimizer.step()
     assert balancing.weights[0] < 0.2 < 1.5 < balancing.weights[1]
     assert balancing.weights.sum() == pytest.approx(2)
@@ -57,18 +58,32 @@ def test_gradnorm_holds_back_the_target_that_pulls_hardest() -> None:
 def test_gradnorm_goes_on_where_it_was_kept() -> None:
     model, rows = network(), torch.randn(8, 3)
     first = gradnorm(TWO, model)
-    first(model(rows).square().mean(dim=0))
+    first(model(rows).square().mean(dim=0), BOTH)
     again = gradnorm(TWO, model)
     again.load_state_dict(copy.deepcopy(first.state_dict()))
     losses = model(rows).square().mean(dim=0)
-    assert torch.equal(first(losses), again(losses))
+    assert torch.equal(first(losses, BOTH), again(losses, BOTH))
 
 
 def test_targets_that_share_nothing_have_the_mean() -> None:
     model, rows = nn.Linear(3, 2), torch.randn(8, 3)
     balancing = gradnorm(TWO, model)
     losses = model(rows).square().mean(dim=0)
-    assert torch.equal(balancing(losses), losses.mean())
+    assert torch.equal(balancing(losses, BOTH), losses.mean())
+
+
+def test_a_target_that_no_row_of_a_batch_has_moves_nothing_and_stops_nothing() -> None:
+    model, rows = network(), torch.randn(8, 3)
+    balancing = gradnorm(TWO, model, alpha=0.0)
+    balancing(model(rows).square().mean(dim=0) * FIRST, FIRST)
+    assert balancing.weights.tolist() == [1, 1]
+    assert balancing.first[0] > 0 == balancing.first[1]
+    balancing(model(rows).square().mean(dim=0) * torch.tensor([1.0, 9.0]), BOTH)
+    assert balancing.first.all()
+    assert balancing.weights[0] > balancing.weights[1]
+    learned = uncertainty(TWO, model)
+    learned(torch.tensor([2.0, 0.0]), FIRST).backward()
+    assert learned.log_variance.grad[0] != 0 == learned.log_variance.grad[1]
 
 
 @pytest.mark.parametrize("params", [{"alpha": -1.0}, {"rate": 0.0}])

@@ -217,3 +217,17 @@ def test_a_study_of_domains_searches_what_is_made_of_them(tmp_path) -> None:
 
 def without_domain() -> dict:
     return {"data": {"source": "csv", "params": {"path": "t.csv"}, "target": "y"}, "validation": {}}
+
+
+def test_the_guess_of_domains_is_made_in_full_precision_whatever_the_network_computes_in() -> None:
+    module = catalogue("domain").build(
+        Choice("adversarial"), lambda inputs, n: catalogue("network").build(Choice("mlp"), inputs, n), INPUTS, 1
+    )
+    rows = {"numeric": torch.randn(8, 2), "domain": torch.arange(8)[:, None] % 4}
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = module(rows)
+    assert outputs.dtype is torch.bfloat16
+    penalty = module.penalty(0.5)
+    penalty.backward()
+    assert penalty.dtype is torch.float32
+    assert module.guess[0].weight.grad.isfinite().all()

@@ -138,7 +138,8 @@ def test_predict_looks_where_the_study_did_or_is_told(place: Any, configuration:
     assert study_spec.build(read_json(folder.spec), where="study.json") == one_of_each
     shutil.copytree(model, folder.model)
     table.drop(columns="ill").head(7).to_csv(place.path / "new.csv", index=False)
-    place.quick("predict", "views", "new.csv", "-o", "one.csv")
+    said = place.quick("predict", "views", "new.csv", "-o", "one.csv").err
+    assert f"`image` was read from {base / 'photos'}, as in the study" in said
     ended = place.quick("predict", folder.model, "new.csv", "-o", "two.csv", code=2)
     assert f"`front`: 7 of 7 images are missing: `{table.loc[0, 'front']}` (row 1)" in ended.err
     assert "`patient`: 7 of 7 rows have an id, and there are no readings to look in" in ended.err

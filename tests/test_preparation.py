@@ -305,6 +305,15 @@ def test_checking_looks_at_every_value_of_a_table_on_disk(
     assert "the first is `many` in row 400" in found
 
 
+def test_networks_that_make_up_rows_are_for_tables_in_memory(tmp_path: Path, document: Document) -> None:
+    write(tmp_path, {"preprocessing": [{"stage": "resampling", "options": ["none", "gan", "smotenc"]}]})
+    boring_table(Task.BINARY, n_rows=200).to_parquet(tmp_path / "table.parquet")
+    data = {"source": "parquet", "params": {"path": "table.parquet"}, "target": "target"}
+    found = told(document(Task.BINARY, data={**data, "out_of_core": True}), tmp_path)
+    assert "preprocessing.resampling: `gan` makes rows up by a network" in found
+    assert "`smotenc` makes" not in found
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [

@@ -242,7 +242,7 @@ class SequenceReader:
             found = _finite(np.array([list(channel) for channel in given], np.float64))
             if found.ndim == 2 and len(found) == self._block.shape[0] and found.shape[1]:
                 return found
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
         self._unreadable.take(cell, row)
         return None

@@ -109,12 +109,22 @@ def test_a_cell_may_hold_the_sequence_itself() -> None:
     reader = SequenceReader(block(3), None)
     sequence = np.array([[1.5, np.nan, np.nan], [0.1, 2, np.nan]], np.float32)
     both = spelled({"pulse": sequence, "other": sequence})
-    found = read(reader, spelled({"pulse": sequence}), both, [[1], [2]], "[[1, 2]]", "[[1], [2, 3]]", "[oh", "a")
+    found = read(
+        reader,
+        spelled({"pulse": sequence}),
+        both,
+        [[1], [2]],
+        "[[1, 2]]",
+        "[[1], [2, 3]]",
+        "[oh",
+        "a",
+        f"[[{'9' * 400}], [1]]",
+    )
     np.testing.assert_array_equal(found[0], sequence)
     np.testing.assert_array_equal(found[1], sequence)
     np.testing.assert_array_equal(found[2, :, 0], [1, 2])
-    assert "1 of 7 rows have an id, and there are no readings to look in: `a` (row 7)" in told(reader)
-    assert "3 of 7 cells cannot be read as sequences: `[[1, 2]]` (row 4)" in told(reader)
+    assert "1 of 8 rows have an id, and there are no readings to look in: `a` (row 7)" in told(reader)
+    assert "4 of 8 cells cannot be read as sequences: `[[1, 2]]` (row 4)" in told(reader)
 
 
 def test_a_table_with_a_row_a_step_becomes_one_row_an_id() -> None:
