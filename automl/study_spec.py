@@ -230,6 +230,12 @@ class NeighboursSpec(_Strict):
     end: str = Field(description="The column with the row at the other end; edges have no direction.")
     hops: Annotated[int, Field(ge=1, le=5)] = Field(1, description="How far neighbours are looked at.")
 
+    @model_validator(mode="after")
+    def _two_ends(self) -> NeighboursSpec:
+        if self.start == self.end:
+            raise ValueError(f"`start` and `end` are both `{self.start}`; name the columns of the two ends of an edge")
+        return self
+
     def layout(self) -> NeighboursLayout:
         return NeighboursLayout(self.file, self.id, self.start, self.end, self.hops)
 

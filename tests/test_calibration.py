@@ -45,6 +45,15 @@ def test_a_curve_straightens_what_no_temperature_can() -> None:
     assert not calibrate(y, probabilities, curves=False, seed=0).curves
 
 
+def test_few_rows_without_a_mistake_make_nothing_certain() -> None:
+    y = np.arange(60) % 2
+    sure = np.random.default_rng(0).uniform(0.9, 0.99, 60)
+    probabilities = np.where((y == 1)[:, None], np.column_stack([1 - sure, sure]), np.column_stack([sure, 1 - sure]))
+    found = calibrate(y, probabilities, curves=False, seed=0)
+    assert found.temperature < 1
+    assert np.median(found.apply(probabilities).max(axis=1)) < 31 / 32  # of 30 rows a class, and one that is another
+
+
 def test_few_rows_of_a_class_are_no_ground_to_calibrate_on() -> None:
     y, probabilities = too_sure(400, 2, 4.0)
     y[:] = 0
