@@ -245,7 +245,7 @@ def show(study: Annotated[str, typer.Argument(help="The study's name.")], as_jso
         report.table(f"configuration of trial {best['number']}", ("parameter", "value"), best["configuration"].items())
     )
     base = Path(study_folder.read_json(folder.prepared)["base"])
-    table = _table(study_folder.read_json(folder.spec)["data"], base)
+    table = _table(study_folder.read_json(folder.spec), base)
     print("\n".join(report.summary_lines(document, program=_program(), data=table)))
 
 
@@ -601,7 +601,7 @@ def _run(
         report.print_json(document)
     else:
         _print(report.leaderboard_table(document))
-        table = _table(spec.data.model_dump(), base)
+        table = _table(spec.model_dump(), base)
         print("\n".join(report.summary_lines(document, program=_program(), data=table)))
     if result.status == "interrupted":
         print(f"interrupted; go on with it: automl resume {spec.name}", file=sys.stderr)
@@ -661,11 +661,15 @@ def _places(files: list[str]) -> dict[str, Path]:
     return {name: Path(place).expanduser() for name, _, place in (given.partition("=") for given in files)}
 
 
-def _table(data: Mapping[str, Any], base: Path) -> str:
-    """Returns the file that a study read, as it can be named from here; `DATA` where it read no file."""
+def _table(study: Mapping[str, Any], base: Path) -> str:
+    """Returns the file that a study read, `DATA` where it read none, and what is to be named with it to predict."""
+    data, neighbours = study["data"], study.get("neighbours")
     if data["target"] is None:  # a LightningDataModule, whose model reads arrays
-        return "rows.npy"
-    return os.path.relpath(base / data["params"]["path"]) if "path" in data["params"] else "DATA"
+        table = "rows.npy"
+    else:
+        table = os.path.relpath(base / data["params"]["path"]) if "path" in data["params"] else "DATA"
+    edges = [f"--edges {os.path.relpath(base / neighbours['file'])}"] if neighbours else []
+    return " ".join([table, *edges, *(f"--plugin {name}" for name in study.get("plugins", ()))])
 
 
 def _tracking_uri(flag: str | None) -> str:

@@ -57,8 +57,8 @@ def metric(name: str, target: Target | Task) -> Metric:
         raise ConfigError(
             f"the metric `{name}` is not for a {task} task", where="objective", remedy=f"Known for it: {allowed}."
         )
-    own = [other for other in known if other.startswith(f"{name.rpartition('/')[0]}/")]
-    likely = own or (list(known) if "/" in name else told)
+    of_target = [other for other in known if other.startswith(f"{name.rpartition('/')[0]}/")]
+    likely = of_target or (list(known) if "/" in name else told)
     raise ConfigError(f"unknown metric `{name}`", where="objective", remedy=did_you_mean(name, likely))
 
 

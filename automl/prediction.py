@@ -89,7 +89,9 @@ def predict_file(
         predicted = predictor.predict(sources.read(source, params, Path.cwd()), places, edges=between)
         with _new(output) as write:
             write(predicted)
-        return Predicted(len(predicted), ())
+        alone = schema.neighbours is not None and edges is None
+        note = "no edges were named (`--edges`): each row was predicted as one without neighbours"
+        return Predicted(len(predicted), (note,) if alone else ())
     how = next((b.reading for b in schema.blocks if isinstance(b.reading, LongTable) and b.reading.folded), None)
     named = [sources.IMAGE] if source == "folder" else []
     n_rows = 0

@@ -231,7 +231,9 @@ def _finalise(
     if not ranked and outcome.interrupted:
         raise KeyboardInterrupt
     if not ranked:
-        raise NoTrialSucceeded(grouped_reasons(trials))
+        failed = any(trial.state is TrialState.FAILED for trial in trials)
+        again = "Trials that have ended are not run again: once the cause is mended, run it with `--new-name`."
+        raise NoTrialSucceeded(grouped_reasons(trials), remedy=again if failed else "")
     refits = _refits(spec, prepared)
     task = FinalTask(
         data=folder.data,

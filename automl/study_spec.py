@@ -266,10 +266,18 @@ class BlockSpec(_Strict):
         return BlockLayout(self.kind, self.columns, self.shape, self.name)
 
 
+def _files_kind(value: Any) -> Any:
+    if value == "image_files":
+        return value
+    raise ValueError(
+        f"found `{value}`; allowed: `image`, `image_files`, `sequence`, of which `image_files` has a `column` of paths"
+    )
+
+
 class ImageFilesSpec(_Strict):
     """Images in files, whose paths a column holds."""
 
-    kind: Literal["image_files"]
+    kind: Annotated[Literal["image_files"], BeforeValidator(_files_kind)]
     column: str = Field(description="Holds a path a row, relative to `root`; an empty cell is a gap.")
     root: str | None = Field(None, description="The folder; by default the study's, or that of the source `folder`.")
     shape: list[int] | None = Field(
@@ -310,9 +318,9 @@ class LongSequenceSpec(_Strict):
 
 
 def _tag(document: Any) -> str:
-    """Returns which form a block has; a sequence in long format is told by what only it can say."""
+    """Returns which form a block has: images in files and long sequences are told by what only they can say."""
     given = document if isinstance(document, Mapping) else vars(document)
-    if given.get("kind") == "image_files":
+    if given.get("kind") == "image_files" or "column" in given or "root" in given:
         return "<image_files>"
     is_long = given.get("kind") == "sequence" and any(given.get(key) for key in ("id", "values", "file"))
     return "<long>" if is_long else "<columns>"

@@ -559,5 +559,5 @@ def grouped_reasons(results: Sequence[TrialResult]) -> str:
     messages = {result.reason: result.message for result in reversed(failed)}  # of each reason, the first
     counts = Counter(result.reason for result in failed)
     return "no trial succeeded; " + "; ".join(
-        f"{n} x {reason}: {messages[reason]}" for reason, n in counts.most_common()
+        f"{n} x {reason}: {messages[reason].rstrip('.')}" for reason, n in counts.most_common()
     )

@@ -110,6 +110,9 @@ def infer(path: Path) -> tuple[str, dict[str, str]]:
     if path.is_dir():
         tables = any(file.suffix in (".parquet", ".pq") for file in path.rglob("*"))
         return "parquet" if tables or not image_files(path) else "folder", {"path": typed}
+    if not path.exists() and not path.suffix:
+        nearby = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
+        raise DataError("there is no such file or folder", where=str(path), remedy=did_you_mean(path.name, nearby))
     raise DataError(
         f"the ending `{path.suffix}` does not tell how to read it" if path.suffix else "its name has no ending",
         where=str(path),
@@ -183,7 +186,7 @@ def parquet(base: Path, *, path: str) -> pd.DataFrame:
 
     place = existing(base, path) if (base / path).is_dir() else existing_file(base, path)
     if place.is_dir() and not any(file.suffix in (".parquet", ".pq") for file in place.rglob("*")):
-        raise DataError("the folder holds no parquet files", where=str(place))
+        raise DataError("the folder holds no parquet files and no images", where=str(place))
     try:
         if place.is_file():  # Arrow cannot read repeated names, and says so less clearly
             refuse_repeated_names(pq.read_schema(place).names, str(place))

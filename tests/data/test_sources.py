@@ -56,7 +56,7 @@ def test_an_unknown_ending_is_told_with_the_known_ones():
         DataError, match=r"t\.xlsx: the ending `\.xlsx` does not tell.*\.csv\.gz.*\.ndjson.*data\.source"
     ):
         infer(Path("t.xlsx"))
-    with pytest.raises(DataError, match="table: its name has no ending"):
+    with pytest.raises(DataError, match="table: there is no such file or folder"):
         infer(Path("table"))
 
 
@@ -71,7 +71,9 @@ def test_a_parquet_folder_is_one_table(tmp_path):
 
 def test_a_parquet_folder_without_parquet_files(tmp_path):
     (tmp_path / "parts").mkdir()
-    assert "parts: the folder holds no parquet files." in message(DataError, "parquet", {"path": "parts"}, tmp_path)
+    assert "parts: the folder holds no parquet files and no images." in message(
+        DataError, "parquet", {"path": "parts"}, tmp_path
+    )
 
 
 def test_only_a_named_index_becomes_a_column(tmp_path):
