@@ -127,13 +127,15 @@ class ImageReader:
         lost = [(how, self._faulty[how]) for how in ("missing", "unreadable")]
         if sum(faulty.n for _, faulty in lost) > self._how.missing_files * self._n_rows:
             where = f"They are looked for in {self._root}. " if self._root else ""
+            n_lost = sum(faulty.n for _, faulty in lost)
+            share = _share(n_lost, self._n_rows)
+            gaps = f"To go on with gaps in their place, allow a share of the rows: `missing_files: {share}`."
             for how, faulty in lost:
                 if faulty.n:
                     yield Problem(
                         f"{faulty.n:,} of {of} images are {how}: {faulty.told()}",
                         place,
-                        f"{where if how == 'missing' else ''}To go on with gaps in their place, allow a share of the "
-                        f"rows: `missing_files: {_share(sum(t.n for _, t in lost), self._n_rows)}`.",
+                        f"{where if how == 'missing' else ''}{gaps if n_lost < self._n_rows else 'Check `root`.'}",
                     )
         outside, size, rootless = (self._faulty[how] for how in ("outside", "wrong size", "without root"))
         if outside.n:

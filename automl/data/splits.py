@@ -159,10 +159,12 @@ class _ByGroup:
         _, members = np.unique(self.groups[rows], return_inverse=True)
         n_groups = int(members.max()) + 1
         if n_groups < len(shares):
+            found = f"{n_groups} groups are too few" if n_groups > 1 else "one group is too few"
             raise DataError(
-                f"{n_groups} groups are too few for {len(shares)} parts" if n_groups > 1 else "there is one group only",
+                f"{found} for {len(shares)} parts",
                 where=f"`{self.name}`",
-                remedy="Use fewer folds, a `test_size` of 0, or a column with more groups.",
+                remedy="Use fewer folds, a `test_size` of 0 (a test part has groups of its own, too), or a column with "
+                "more groups.",
             )
         sizes = np.bincount(members)
         label = _most_frequent(members, self.labels[rows])

@@ -205,7 +205,7 @@ def test_settings_that_cannot_be(settings, told):
             "`at`: 1 of the values are missing, and every row must be put somewhere. Fill them in or drop",
         ),
         ({"group": "person", "strategy": "kfold"}, "`person`: 3 groups are too few for 5 parts. Use fewer folds"),
-        ({"group": "same"}, "`same`: there is one group only. Use fewer folds"),
+        ({"group": "same"}, "`same`: one group is too few for 2 parts. Use fewer folds"),
         ({"time": "same"}, "`same`: there are too few different moments for an earlier and a later part. Use fewer"),
         ({"time": "half", "test_size": 0, "strategy": "kfold"}, "`half`: there are too few different moments for 5"),
         ({"size": 0.01}, "16 rows are too few for a part of 1%. Use more rows"),
