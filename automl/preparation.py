@@ -25,7 +25,7 @@ from automl.errors import AutomlError, ConfigError, DataError, Problem, did_you_
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.search_space import Option, SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
-from automl.study_spec import StudySpec
+from automl.study_spec import StudySpec, ValidationSpec
 from automl.training import adapt
 from automl.values import NO_TABLE, Choice, ColumnKind, Dataset, Direction, Fold, Metric, Schema, Splits, Task
 
@@ -244,8 +244,13 @@ def _resolve_own_data(spec: StudySpec, base: Path, stored: Prepared | None = Non
         "data.target": spec.data.target,
         "data.positive": spec.data.positive,
         "data.kinds": spec.data.kinds,
+        "data.domain": spec.data.domain,
+        "blocks": spec.blocks,
+        "forecast": spec.forecast,
+        "neighbours": spec.neighbours,
+        "task": spec.task != "auto",
+        "validation": spec.validation != ValidationSpec(),
     }
-    of_tables |= {"blocks": spec.blocks}
     what = f"is for tables, and `{spec.data.source}` is a LightningDataModule"
     problems += [Problem(what, key, "Leave it out.") for key, value in of_tables.items() if value]
     objective = "a metric that the module logs"

@@ -399,6 +399,19 @@ def test_a_study_without_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_modules")
+def test_what_is_for_tables_alone_is_told_without_one(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(OWN_SPACE))
+    of_tables: list[dict[str, Any]] = [
+        {"task": "binary", "validation": {"n_folds": 3}, "data": {"source": "my.Numbers", "domain": "town"}},
+        {"data": {"source": "my.Numbers", "target": "y"}, "forecast": {"time": "day", "horizon": 2}},
+        {"neighbours": {"file": "edges.csv", "id": "i", "start": "a", "end": "b"}},
+    ]
+    said = "".join(told(OWN | changes, tmp_path) for changes in of_tables)
+    for key in ("task", "validation", "data.domain", "forecast", "neighbours"):
+        assert f"{key}: is for tables, and `my.Numbers` is a LightningDataModule" in said
+
+
+@pytest.mark.usefixtures("_modules")
 @pytest.mark.parametrize(
     ("changes", "space", "said"),
     [
