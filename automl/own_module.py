@@ -1,7 +1,7 @@
 """A LightningModule that knows nothing of this package, as a network that the rest of it can predict with.
 
 What the module makes of a row is asked of its `predict_step` if it has one, else of its `forward`. How that is to be
-read is found out once, from what it says of validation rows, and kept among the weights.
+read is found out from what it says of validation rows, and kept among the weights.
 """
 
 from __future__ import annotations
@@ -133,6 +133,8 @@ class OwnModule(nn.Module):
     def look_at(self, x: X, *, target: TargetSpec | None = None, traits: Collection[str] = ()) -> str:
         """Finds out how the module is asked, and what it says; to be called when it is trained at least a little.
 
+        Logits of a module that has learned little may all look like probabilities; once some did not, they are logits.
+
         Args:
             x: Rows; for classes, enough of them that probabilities are told from logits.
             target: Of the training rows; None: there is no table, and outputs are just numbers.
@@ -160,6 +162,8 @@ class OwnModule(nn.Module):
         if given is not None and target is not None:
             said = next((meaning for trait, meaning in TRAITS.items() if trait in traits), None)
             says, problem = _meaning(given, target, said)
+            if self.says is Says.LOGITS and says in (Says.PROBABILITIES, Says.CHANCES):
+                says = Says.LOGITS
             parts = [part for part in target.parts or (target,) for _ in range(part.n_outputs)]
             units = [[part.mean for part in parts], [part.scale for part in parts]]
             self.unit.copy_(torch.tensor(units, dtype=torch.float64))
@@ -199,7 +203,7 @@ def _meaning(given: Tensor, target: TargetSpec, said: Says | None) -> tuple[Says
     """Returns what outputs are, and why they cannot be read as those of the target."""
     width = math.prod(given.shape[1:])
     numbers = given.double().reshape(len(given), width)
-    within = bool(((numbers >= 0) & (numbers <= 1)).all())
+    within = not bool(((numbers < 0) | (numbers > 1)).any())  # what is no number says nothing
     if not target.task.is_classification:
         if width != target.n_outputs:
             return Says.NUMBERS, f"it gives {width} numbers a row, not {target.n_outputs}"
@@ -215,7 +219,7 @@ def _meaning(given: Tensor, target: TargetSpec, said: Says | None) -> tuple[Says
         return Says.NUMBERS, f"it gives {width} numbers a row, not one for each of {n_classes} classes"
     if said is not None:
         return said, ""
-    adds_up = width == 1 or bool(((numbers.sum(dim=1) - 1).abs() < TOLERANCE).all())
+    adds_up = width == 1 or not bool(((numbers.sum(dim=1) - 1).abs() >= TOLERANCE).any())
     return (Says.PROBABILITIES if within and adds_up else Says.LOGITS), ""
 
 

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from automl.components import CATALOGUES
 
@@ -64,6 +64,45 @@ class Classifier(pl.LightningModule):
         if not self.hparams["stops"]:
             return []
         return [pl.callbacks.EarlyStopping("val_loss", patience=50), pl.callbacks.ModelCheckpoint(monitor="val_loss")]
+
+
+class Witness(Classifier):
+    """Tells of its test rows which share it was trained on."""
+
+    def __init__(self, hidden: list[int] = [8], fails: bool = False):  # noqa: B006
+        super().__init__(hidden=hidden)
+        self.fails = fails
+        self.seen: set[float] = set()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.seen.update(batch[0][:, 0].tolist())
+        return super().training_step(batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        if self.fails:
+            raise ValueError("no such file")
+        rows = batch[0][:, 0].tolist()
+        self.log("test_seen", sum(row in self.seen for row in rows) / len(rows))
+
+
+class Late(pl.LightningModule):
+    """Gives a logit that is the same of all rows after the first epoch, and one of each row after the second."""
+
+    def __init__(self, slope: float = 9.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("slope", torch.tensor(0.0))
+        self.in_the_end = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 + self.slope * x.sum(dim=1) + 0 * self.weight
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.slope.fill_(self.in_the_end if self.current_epoch else 0.0)
+        return F.binary_cross_entropy_with_logits(self(batch[0]), batch[1].float())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class Gan(pl.LightningModule):
@@ -154,10 +193,36 @@ class Numbers(pl.LightningDataModule):
         return DataLoader(self.data, 64)
 
 
+class Split(pl.LightningDataModule):
+    """Points of two classes, cut as tutorials do: without a generator."""
+
+    def __init__(self, draws: str = "in setup"):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        x = torch.tensor(rng.normal(size=(100, 2)), dtype=torch.float32)
+        self.data = TensorDataset(x, (x.sum(dim=1) > 0).long())
+        self.draws = draws
+        if draws == "in __init__":
+            self.parts = random_split(self.data, [60, 20, 20])
+
+    def setup(self, stage: str) -> None:
+        if self.draws == "in setup":
+            self.parts = random_split(self.data, [60, 20, 20])
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0], 20, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.parts[1], 20)
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.parts[2], 20)
+
+
 @contextmanager
 def registered() -> Iterator[None]:
     """Has these classes in the catalogues as `my.Classifier` and so on, and then no longer."""
-    known = {"network": (Classifier, Gan, Strange), "source": (Numbers,)}
+    known = {"network": (Classifier, Witness, Late, Gan, Strange), "source": (Numbers, Split)}
     for kind, classes in known.items():
         for each in classes:
             CATALOGUES[kind].add(f"my.{each.__name__}", each)

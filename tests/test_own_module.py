@@ -118,6 +118,15 @@ def test_a_plug_in_says_what_could_be_mistaken() -> None:
     assert sure == pytest.approx(rows().softmax(dim=1).softmax(dim=1).numpy(), abs=1e-6)
 
 
+def test_what_once_were_no_probabilities_are_logits() -> None:
+    network = OwnModule(Says_("one"), 1)
+    unclear = rows().sigmoid()
+    unclear[0, 0] = torch.nan
+    for x, said in ((unclear, Says.PROBABILITIES), (rows(), Says.LOGITS), (unclear, Says.LOGITS)):
+        network.look_at(x, target=BINARY)
+        assert network.says is said
+
+
 def test_values_are_in_their_own_unit() -> None:
     assert predicted("column", REGRESSION) == pytest.approx(rows()[:, 0].numpy(), abs=1e-4)
 

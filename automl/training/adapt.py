@@ -29,7 +29,7 @@ from torch import Tensor
 from automl import architecture, decision, losses
 from automl.components import Component, catalogue
 from automl.errors import AutomlError, ModuleError, TrainingDiverged, did_you_mean
-from automl.own_module import OwnModule, Says, as_x, evaluating, lightning_of
+from automl.own_module import TRAITS, OwnModule, Says, as_x, evaluating, lightning_of
 from automl.training.checkpoint import Checkpoint, Paused, State, random_state, set_random_state
 from automl.training.fit import Ending, Fit, checked, quiet
 from automl.training.loaders import Batches
@@ -51,6 +51,14 @@ from automl.values import (
 
 Report = Callable[[EpochReport], bool]
 Score = Callable[[Mapping[str, float]], float]
+
+#: What outputs of classes can be taken for, in words.
+READ_AS = {
+    Says.LOGITS: "logits",
+    Says.PROBABILITIES: "probabilities",
+    Says.CHANCES: "probabilities",
+    Says.LABELS: "labels",
+}
 
 
 class Rows:
@@ -115,19 +123,21 @@ def fit(
         Paused, StorageError: As of `fit.fit`.
     """
     with quiet():
-        network, train, val = _of_table(configuration, data, seed)
         looked_at = checked(data.val, seed)
-        score: Score = partial(_logged, metric.name)
-        if metric.needs != "logged":
-            traits = catalogue("network")[configuration.network.name].traits
-            score = partial(_computed, network, looked_at, data.target, metric, traits)
-        trained = _train(network, train, val, None, score, metric.direction, settings,
-                         seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint)  # fmt: skip
+        traits = catalogue("network")[configuration.network.name].traits
+
+        def train(kept: State | None) -> Trained:
+            network, rows, val = _of_table(configuration, data, seed)
+            score: Score = partial(_logged, metric.name)
+            if metric.needs != "logged":
+                score = partial(_computed, network, looked_at, data.target, metric, traits)
+            return _train(network, rows, val, None, score, metric.direction, settings,
+                          seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
+
+        trained = _gone_on(train, checkpoint)
         network, value, predictions = trained.network, trained.value, np.empty(0)
-        if metric.needs == "logged":
-            x, _ = Batches(looked_at, data.target, losses.EVALUATION_BATCH_SIZE).sample(losses.EVALUATION_BATCH_SIZE, 0)
-            network.look_at(as_x(x), target=data.target, traits=catalogue("network")[configuration.network.name].traits)
-        else:
+        _look(network, looked_at, data.target, traits)
+        if metric.needs != "logged":
             predictions = _predictions(network, data.val, data.target)
             value = decision.score(metric, [data.val.target], [predictions])
     return Fit(
@@ -140,6 +150,7 @@ def fit(
         stopped=trained.stopped,
         history=trained.history,
         seconds_before=trained.seconds_before,
+        notes=_taken_for(network, configuration.network.name),
         logged=trained.logged,
     )
 
@@ -162,14 +173,18 @@ def fit_own_data(
         ModuleError, TrainingDiverged, Paused, StorageError: As of `fit`.
     """
     with quiet():
-        source = _data_module(data_module, configuration)
-        network = _built(configuration.network, InputSpec({}), 1, seed)
-        trained = _train(network, None, None, source, partial(_logged, objective), direction, settings,
-                         seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint)  # fmt: skip
-        x = _first_x(source)
-        trained.network.look_at(x) if x is not None else None
-        shape = {"x": BlockSpec("own", tuple(x.shape[1:]))} if isinstance(x, Tensor) else {}
-    return replace(trained, inputs=InputSpec(shape))
+
+        def train(kept: State | None) -> Trained:
+            source = _data_module(data_module, configuration)
+            network = _built(configuration.network, InputSpec({}), 1, seed)
+            trained = _train(network, None, None, source, partial(_logged, objective), direction, settings,
+                             seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
+            x = _first_x(source)
+            trained.network.look_at(x) if x is not None else None
+            shape = {"x": BlockSpec("own", tuple(x.shape[1:]))} if isinstance(x, Tensor) else {}
+            return replace(trained, inputs=InputSpec(shape))
+
+        return _gone_on(train, checkpoint)
 
 
 def retrain(
@@ -334,17 +349,28 @@ def _computed(
     logged: Mapping[str, float],
 ) -> float:
     """Returns the objective computed of what a module says of validation rows."""
-    if network.says is Says.NOTHING:
-        x, _ = Batches(val, target, losses.EVALUATION_BATCH_SIZE).sample(losses.EVALUATION_BATCH_SIZE, 0)
-        if problem := network.look_at(as_x(x), target=target, traits=traits):
-            raise ModuleError(
-                f"`{metric.name}` cannot be computed of what `{type(network.module).__name__}` says: {problem}",
-                where="objective",
-                remedy="Name a metric that it logs, with its `direction`.",
-            )
+    if problem := _look(network, val, target, traits):
+        raise ModuleError(
+            f"`{metric.name}` cannot be computed of what `{type(network.module).__name__}` says: {problem}",
+            where="objective",
+            remedy="Name a metric that it logs, with its `direction`.",
+        )
     with evaluating(network):
         predictions = _predictions(network, val, target)
     return decision.score(metric, [val.target], [predictions])
+
+
+def _look(network: OwnModule, val: Part | ShardedPart, target: TargetSpec, traits: frozenset[str]) -> str:
+    """Returns why outputs of validation rows cannot be read as those of the target; empty where they can."""
+    x, _ = Batches(val, target, losses.EVALUATION_BATCH_SIZE).sample(losses.EVALUATION_BATCH_SIZE, 0)
+    return network.look_at(as_x(x), target=target, traits=traits)
+
+
+def _taken_for(network: OwnModule, name: str) -> tuple[str, ...]:
+    """Returns a sentence about how outputs are read, where they could be read otherwise."""
+    if network.says not in READ_AS or catalogue("network")[name].traits & set(TRAITS):
+        return ()
+    return (f"the outputs of `{name}` were taken for {READ_AS[network.says]}; a plug-in can say what they are",)
 
 
 def _predictions(network: OwnModule, part: Part | ShardedPart, target: TargetSpec) -> NDArray[np.float64]:
@@ -354,6 +380,19 @@ def _predictions(network: OwnModule, part: Part | ShardedPart, target: TargetSpe
 
 
 # --- training ----------------------------------------------------------------------------------------------------
+
+
+class _Changed(Exception):
+    """What was kept of a training does not fit the module: its code has changed since."""
+
+
+def _gone_on(train: Callable[[State | None], Trained], checkpoint: Checkpoint | None) -> Trained:
+    """Returns a training that went on from where it was kept; that was begun anew where the code has changed since."""
+    kept = None if checkpoint is None else checkpoint.load()
+    if kept is not None:
+        with contextlib.suppress(_Changed):
+            return train(kept)
+    return train(None)
 
 
 def _train(
@@ -369,18 +408,24 @@ def _train(
     report: Report,
     stop_at: float | None = None,
     checkpoint: Checkpoint | None = None,
+    kept: State | None = None,
     n_batches: int | None = None,
     keeps_last: bool = False,
 ) -> Trained:
-    """Returns a trained module; of its own LightningDataModule `source`, or of rows."""
-    kept = None if checkpoint is None else checkpoint.load()
+    """Returns a trained module; of its own LightningDataModule `source`, or of rows.
+
+    Raises:
+        _Changed: It cannot go on from what was `kept`.
+    """
     lightning = lightning_of(network.module)
     generators = [] if train is None or train.batches.generator is None else [train.batches.generator]
     deadline = math.inf if stop_at is None else stop_at
     watch = _Watch(network, score, direction, settings.patience, report, deadline, checkpoint, generators, keeps_last)
-    if kept is not None:
+    if kept is not None and kept["ended"]:
+        with _fitting():
+            network.load_state_dict(kept["watch"]["weights"])
         watch.resume(kept["watch"])
-    if kept is None or not kept["ended"]:
+    else:
         watch.going_on = kept
         # As a callback that keeps checkpoints it is called last, when all has been logged.
         callback = type("Watching", (_Callback, lightning.callbacks.Checkpoint), {})()
@@ -489,7 +534,11 @@ class _Watch:
         """Puts everything where it was, if the training was cut off."""
         if self.going_on is None:
             return
-        kept = self.going_on
+        with _fitting():
+            self._put_back(trainer, self.going_on)
+        self.resume(self.going_on["watch"])
+
+    def _put_back(self, trainer: Any, kept: State) -> None:
         self._network.load_state_dict(kept["network"])
         for optimizer, state in zip(trainer.optimizers, kept["optimizers"], strict=True):
             optimizer.load_state_dict(state)
@@ -536,6 +585,7 @@ class _Watch:
 
     def _judge(self, logged: Mapping[str, float], seconds: float) -> Ending | None:
         """Returns why to stop after this epoch, if to stop."""
+        read_as = self._network.says
         value = self._score(logged)
         if not math.isfinite(value):
             self._problem = TrainingDiverged(
@@ -551,6 +601,8 @@ class _Watch:
             epoch=self._n_epochs - 1,
         )
         self._history.append(current)
+        if read_as not in (Says.NOTHING, self._network.says):  # what was scored before was read as what it is not
+            self._best = None
         if self._best is None or self._keeps_last or self._sign * value < self._sign * self._best.value:
             self._best, self._logged = current, numbers
             self._weights = _copied(self._network)
@@ -642,6 +694,15 @@ def _flat(numbers: Any) -> list[float]:
 
 
 @contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Turns what is raised where a module, or what it is trained by, is not what was kept."""
+    try:
+        yield
+    except Exception as error:  # whatever the module's own code makes of it
+        raise _Changed from error
+
+
+@contextlib.contextmanager
 def _with_children() -> Iterator[None]:
     """Lets a process that ends with its launcher have children: those of a DataLoader, which end with it."""
     settings: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
@@ -659,7 +720,7 @@ def _explained(*owners: Any) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (AutomlError, Paused, MemoryError):
+    except (AutomlError, Paused, MemoryError, _Changed):
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):  # torch says so; it is told as that

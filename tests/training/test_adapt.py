@@ -156,12 +156,51 @@ def test_cut_off_it_goes_on_with_the_batches_of_its_own_data(tmp_path: Path) -> 
     assert seen == whole
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_kept_by_other_code_it_begins_anew(has_ended: bool, tmp_path: Path) -> None:
+    before, now = chosen("Classifier", hidden=[8]), chosen("Classifier", hidden=[4])
+    if has_ended:
+        fit(before, checkpoint=Checkpoint(tmp_path / "0.pt", "it", every_s=0))
+    else:
+        with pytest.raises(Paused):
+            fit(before, checkpoint=Checkpoint(tmp_path / "0.pt", "it", lambda: True, every_s=0))
+    steps: list[int] = []
+    found = fit(now, report=lambda e: bool(steps.append(e.step)), checkpoint=Checkpoint(tmp_path / "0.pt", "it"))
+    assert steps == [0, 1, 2]
+    assert same(weights(found.network), weights(fit(now).network))
+
+
+def test_kept_by_other_code_it_begins_anew_with_its_own_data(tmp_path: Path) -> None:
+    def train(hidden: int, checkpoint: Checkpoint | None = None) -> Any:
+        return adapt.fit_own_data(
+            chosen("Classifier", hidden=[hidden]), Choice("my.Split"), "val_loss", Direction.MINIMIZE, SETTINGS,
+            seed=3, report=lambda e: False, checkpoint=checkpoint,
+        )  # fmt: skip
+
+    with pytest.raises(Paused):
+        train(8, Checkpoint(tmp_path / "0.pt", "it", lambda: True, every_s=0))
+    found = train(4, Checkpoint(tmp_path / "0.pt", "it"))
+    assert same(weights(found.network), weights(train(4).network))
+
+
 def test_one_that_has_ended_is_not_trained_again(tmp_path: Path) -> None:
     expected = fit(chosen("Classifier"), checkpoint=Checkpoint(tmp_path / "0.pt", "it", every_s=0))
     before = time.monotonic()
     found = fit(chosen("Classifier"), checkpoint=Checkpoint(tmp_path / "0.pt", "it"), stop_at=before)
     assert same(weights(found.network), weights(expected.network))
     assert found.n_epochs == 3
+
+
+@pytest.mark.parametrize("slope", [9.0, -9.0])
+def test_logits_that_looked_like_probabilities_are_logits_in_the_end(slope: float) -> None:
+    """Also where they did better as what they are not."""
+    log_loss = metrics.metric("log_loss", Task.BINARY)
+    fitted = fit(chosen("Late", slope=slope), log_loss, settings=TrainerSettings(max_epochs=2, accelerator="cpu"))
+    assert fitted.network.says is Says.LOGITS
+    assert fitted.best_epoch == 1
+    x = torch.tensor(data().val.piece(0).inputs["numeric"])
+    assert fitted.predictions[:, 1] == pytest.approx((0.5 + slope * x.sum(dim=1)).sigmoid().numpy(), abs=1e-5)
+    assert fitted.notes == ("the outputs of `my.Late` were taken for logits; a plug-in can say what they are",)
 
 
 def test_two_optimizers_stepped_by_hand() -> None:
