@@ -14,6 +14,7 @@ import numpy as np
 from automl import decision, metrics, plugins
 from automl.calibration import Calibration, calibrate
 from automl.data import storage
+from automl.errors import ModuleError
 from automl.own_module import OwnModule
 from automl.predictor import Member, Predictor, calibrated, combine
 from automl.training import adapt
@@ -91,10 +92,14 @@ def _ship_best(task: FinalTask, value: float) -> ShippedModel:
     predictor = _load(folder, refitted=False)
     predictor.save(task.out)
     test: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
     member = predictor.members[0]
     if task.data_module is not None:
         if task.best is not None and isinstance(member, Member) and isinstance(member.network, OwnModule):
-            test = adapt.test(member.network, task.data_module, task.best)
+            try:
+                test = adapt.test(member.network, task.data_module, task.best, seed=task.seed)
+            except ModuleError as error:  # of code that no trial ran; what they found is not lost for it
+                notes = (f"there is no test score: {error}",)
             # What is called `val_acc` in validation is called `test_acc` in the test, wherever it is called anything.
             named = task.objective.replace("val", "test", 1)
             test |= {task.objective: test[named]} if named in test else {}
@@ -102,7 +107,7 @@ def _ship_best(task: FinalTask, value: float) -> ShippedModel:
         unseen = storage.open_part(task.data, "test")
         if len(unseen.target):
             test = metrics.score_all(predictor.schema.target, unseen.target, unseen.predict(predictor.predictions))
-    return ShippedModel(((number, 1.0),), value, test, {}, speaks_of_target=predictor.own_module is None)
+    return ShippedModel(((number, 1.0),), value, test, {}, speaks_of_target=predictor.own_module is None, notes=notes)
 
 
 def _load(folder: Path, refitted: bool) -> Predictor:

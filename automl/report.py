@@ -232,6 +232,7 @@ def summary_lines(document: dict[str, Any], *, program: str, data: str) -> list[
         f"{trials['failed']} failed in {seconds['total']:.0f} s "
         f"(search {seconds['search']:.0f} s, end {seconds['final']:.0f} s)",
         f"validation {metric} {number(document['validation'])}, test {metric} {number(document['test'])}",
+        *document.get("notes", ()),
     ]
     lines += _better_references(document)
     if document["pending_sync"]:
@@ -278,6 +279,7 @@ def markdown(result: StudyResult, prepared: Prepared) -> str:
     for reference in result.references:
         lines.append(f"| reference: {reference.name} | {number(reference.value)} | {number(reference.test)} |")
     lines += _by_target(result, prepared.schema.target)
+    lines += [line for note in result.shipped.notes for line in ("", note)]
     lines += [
         "",
         f"{result.count(TrialState.COMPLETE)} trials complete, {result.count(TrialState.PRUNED)} pruned, "

@@ -413,6 +413,7 @@ def result_to_json(result: StudyResult) -> dict[str, Any]:
         "validation": result.shipped.validation,
         "test": result.test,
         "test_metrics": dict(result.shipped.test),
+        "notes": list(result.shipped.notes),
         "trials": {state.value: result.count(state) for state in TrialState},
         "best": {
             "number": best.number,
@@ -467,6 +468,7 @@ def load_result(folder: StudyFolder, trials: tuple[TrialResult, ...]) -> StudyRe
             validation=document["validation"],
             test=document["test_metrics"],
             references={r["name"]: r["test"] for r in document["references"] if r["test"] is not None},
+            notes=tuple(document.get("notes", ())),
         ),
         seconds=document["seconds"],
         experiment_id=document["experiment_id"],

@@ -1026,6 +1026,7 @@ class ShippedModel:
         test: Every metric on the test rows; empty without a test part.
         references: The objective on the test rows by reference model.
         speaks_of_target: Whether it says classes or values, and not just what a LightningModule says.
+        notes: Sentences about what was left out.
     """
 
     members: Members
@@ -1034,6 +1035,7 @@ class ShippedModel:
     references: Mapping[str, float]
     refitted: tuple[int | str, ...] = ()
     speaks_of_target: bool = True
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from automl.finalise import ROUNDS, choose, finalise, select
 from automl.predictor import Predictor
 from automl.references import run_reference
 from automl.trial import refit, run_trial
-from automl.values import Choice, Direction, FinalTask, Metric, Task
+from automl.values import OWN, Choice, Configuration, Direction, FinalTask, Metric, Task, TrainerSettings, TrialTask
+from tests.lightning_modules import registered
 
 CASES = [
     ("roc_auc", Task.BINARY),
@@ -214,3 +216,28 @@ def test_a_refitted_member_is_loaded_from_its_own_folder(study: Callable[..., An
         expected = Predictor.load(task.out / name)
         for member, other in zip(Predictor.load(made.folder.model).members, expected.members, strict=True):
             np.testing.assert_array_equal(member.predictions(X), other.predictions(X))
+
+
+def test_a_fault_in_the_test_of_a_module_costs_its_test_score_alone(tmp_path: Path) -> None:
+    configuration, source = (
+        Configuration((), Choice("my.Witness", {"fails": True}), OWN, OWN, OWN, 16),
+        Choice("my.Split"),
+    )
+    with registered():
+        task = TrialTask(
+            configuration,
+            data=tmp_path,
+            out=tmp_path / "0",
+            objective="val_loss",
+            settings=TrainerSettings(max_epochs=1, accelerator="cpu"),
+            seed=0,
+            direction=Direction.MINIMIZE,
+            data_module=source,
+        )
+        value = run_trial(task, lambda epoch: False).value
+        final = FinalTask(tmp_path, tmp_path / "model", "val_loss", ((0, task.out),), "single", (), 0)
+        shipped = finalise(replace(final, logged=value, data_module=source, best=configuration))
+        assert Predictor.load(tmp_path / "model").own_module is not None
+    assert (shipped.validation, shipped.test) == (value, {})
+    assert "there is no test score" in shipped.notes[0]
+    assert "`test_step` raises ValueError: no such file" in shipped.notes[0]

@@ -46,6 +46,12 @@ def test_without_test_rows_validation_is_compared() -> None:
     assert "test score -" in said
 
 
+def test_what_was_left_out_is_told() -> None:
+    assert "there is no test score: x.py:3" in lines(
+        document("minimize", test=None, notes=["there is no test score: x.py:3"])
+    )
+
+
 def test_the_commands_can_be_pasted() -> None:
     said = lines(document("minimize")).splitlines()[-3:]
     assert said == [

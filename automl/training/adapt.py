@@ -175,7 +175,7 @@ def fit_own_data(
     with quiet():
 
         def train(kept: State | None) -> Trained:
-            source = _data_module(data_module, configuration)
+            source = _data_module(data_module, configuration, seed)
             network = _built(configuration.network, InputSpec({}), 1, seed)
             trained = _train(network, None, None, source, partial(_logged, objective), direction, settings,
                              seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
@@ -241,10 +241,11 @@ def attempt(
 
     with quiet():
         if isinstance(data, Choice):
-            source = _data_module(data, configuration)
+            source = _data_module(data, configuration, seed)
             network = _built(configuration.network, InputSpec({}), 1, seed)
-            _train(network, None, None, source, partial(_logged, metric.name), metric.direction, settings,
-                   seed=seed, report=report, n_batches=1)  # fmt: skip
+            with contextlib.suppress(TrainingDiverged):  # of one batch
+                _train(network, None, None, source, partial(_logged, metric.name), metric.direction, settings,
+                       seed=seed, report=report, n_batches=1)  # fmt: skip
             return _n_rows(source)
         network, train, val = _of_table(configuration, data, seed)
         score: Score = partial(_logged, metric.name)
@@ -257,19 +258,27 @@ def attempt(
     return 0
 
 
-def test(network: OwnModule, data_module: Choice, configuration: Configuration) -> dict[str, float]:
-    """Returns what a module logs of the test part of its LightningDataModule; empty where there is none."""
+def test(network: OwnModule, data_module: Choice, configuration: Configuration, *, seed: int) -> dict[str, float]:
+    """Returns what a module logs of the test part of its LightningDataModule; empty where there is none.
+
+    Args:
+        seed: That of the training: a split that is drawn is then the same, and no test row was trained on.
+
+    Raises:
+        ModuleError: The module or its data raise.
+    """
     with quiet():
-        source = _data_module(data_module, configuration)
+        source = _data_module(data_module, configuration, seed)
         lightning = lightning_of(network.module)
         for owner, base, name in (
             (network.module, lightning.LightningModule, "test_step"),
             (source, lightning.LightningDataModule, "test_dataloader"),
         ):
-            if getattr(type(owner), name).__qualname__.split(".")[0] == base.__name__:
+            if getattr(type(owner), name) is getattr(base, name):
                 return {}
         with _explained(network.module, source), tempfile.TemporaryDirectory() as scratch:
             trainer = _trainer(lightning, TrainerSettings(accelerator="cpu"), [], scratch)
+            _seed(seed)  # `setup` draws as it did before the training
             trainer.test(network.module, datamodule=source, verbose=False)
         return _numbers(trainer)
 
@@ -289,21 +298,26 @@ def _of_table(configuration: Configuration, data: PreparedData, seed: int) -> tu
 def _built(choice: Choice, inputs: InputSpec, n_outputs: int, seed: int) -> OwnModule:
     component = catalogue("network")[choice.name]
     with _explained(component.factory):
-        import pytorch_lightning as pl
-
-        pl.seed_everything(seed, workers=True, verbose=False)
+        _seed(seed)
         network = architecture.build(choice, inputs, n_outputs)
     assert isinstance(network, OwnModule)
     return network
 
 
-def _data_module(choice: Choice, configuration: Configuration) -> Any:
+def _seed(seed: int) -> None:
+    import pytorch_lightning as pl
+
+    pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def _data_module(choice: Choice, configuration: Configuration, seed: int) -> Any:
     """Returns a user's LightningDataModule, which is told the batch size that was chosen if it takes one."""
     component: Component = catalogue("source")[choice.name]
     given = dict(choice.params)
     if "batch_size" in component.hyperparameters and configuration.batch_size != FULL:
         given.setdefault("batch_size", configuration.batch_size)
     with _explained(component.factory):
+        _seed(seed)
         return component.factory(**given)
 
 
@@ -433,6 +447,7 @@ def _train(
         with _explained(network.module, source), _with_children(), tempfile.TemporaryDirectory() as scratch:
             trainer = _trainer(lightning, settings, [callback], scratch, n_batches)
             if source is not None:
+                _seed(seed)  # `setup` draws alike after whichever network's weights, and before the test
                 trainer.fit(network.module, datamodule=source)
             else:
                 trainer.fit(network.module, train, val)

@@ -21,6 +21,7 @@ KEYS = {
     "schema_version": int, "study": str, "status": str, "experiment_id": str, "run_id": str, "model_uri": str,
     "metric": dict, "validation": float, "test": float, "test_metrics": dict, "trials": dict, "best": dict,
     "ensemble": list, "references": list, "leaderboard": list, "seconds": dict, "pending_sync": int,
+    "notes": list,
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ def test_it_is_trained_as_lightning_alone_trains_it(tmp_path: Path) -> None:
     pl.seed_everything(3, workers=True, verbose=False)
     module = Classifier()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    pl.seed_everything(3, workers=True, verbose=False)  # what the data draw shall not depend on the weights
     logger = pl.loggers.logger.DummyLogger()
     callbacks = [pl.callbacks.Checkpoint()]
     pl.Trainer(
@@ -258,6 +259,36 @@ def test_what_is_wrong_is_told_with_its_place(what: str) -> None:
 def test_what_is_no_number_is_told() -> None:
     with pytest.raises(TrainingDiverged, match="the objective was nan after epoch 1"):
         fit(chosen("Strange", what="logs nan"))
+
+
+def test_one_batch_that_gives_no_number_is_no_reason_to_refuse() -> None:
+    broken = chosen("Strange", what="logs nan")
+    assert adapt.attempt(broken, data(), LOSS, seed=0) == 0
+    assert adapt.attempt(broken, Choice("my.Numbers"), LOSS, seed=0) == 96
+
+
+@pytest.mark.parametrize("draws", ["in __init__", "in setup"])
+def test_a_split_without_a_generator_is_the_same_whenever_it_is_drawn(draws: str) -> None:
+    def train(*hidden: int) -> OwnModule:
+        torch.rand(len(hidden))  # another process has drawn something else before
+        return adapt.fit_own_data(
+            chosen("Witness", hidden=list(hidden)), source, "val_loss", Direction.MINIMIZE,
+            TrainerSettings(max_epochs=1, accelerator="cpu"), seed=3, report=lambda e: False,
+        ).network  # fmt: skip
+
+    source = Choice("my.Split", {"draws": draws})
+    network = train(8)
+    assert len(network.module.seen) == 60
+    assert train(4, 4).module.seen == network.module.seen
+    torch.rand(7)
+    assert adapt.test(network, source, chosen("Witness"), seed=3) == {"test_seen": 0.0}
+
+
+def test_without_test_rows_there_is_no_test() -> None:
+    network = adapt._built(Choice("my.Witness"), InputSpec({}), 1, 0)
+    assert adapt.test(network, Choice("my.Numbers"), chosen("Witness"), seed=0) == {}
+    network = adapt._built(Choice("my.Classifier"), InputSpec({}), 1, 0)
+    assert adapt.test(network, Choice("my.Split"), chosen("Classifier"), seed=0) == {}
 
 
 def test_data_that_are_not_there_are_told() -> None:
