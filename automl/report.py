@@ -313,7 +313,8 @@ def _by_target(result: StudyResult, target: Target) -> list[str]:
 def _subject(prepared: Prepared) -> str:
     if prepared.data_module is not None:
         return f"Trains {' and '.join(f'`{name}`' for name in prepared.modules)}"
-    return f"Predicts {_predicted(prepared.schema.target)}"
+    target = prepared.schema.target
+    return f"Predicts {_predicted(target)}" if target.parts else f"Predicts `{target.name}` ({target.task.value})"
 
 
 def _data(prepared: Prepared) -> str:

@@ -288,7 +288,6 @@ def _beside(table: Table, folder: Path, made: Made, seed: int) -> dict[str, Made
     The best reference is the best on validation rows, so nothing is chosen on the test rows. It is refitted on all the
     rows that the study was given; that the study has held some back favours the reference.
     """
-    from automl.calibration import Calibration
     from automl.data.dataset import conform, make_dataset
     from automl.predictor import Predictor
     from automl.reference_model import ReferenceModel
@@ -304,7 +303,7 @@ def _beside(table: Table, folder: Path, made: Made, seed: int) -> dict[str, Made
     beside = {}
     shipped = Predictor.load(state / "model")
     if table.classes:
-        bare = Predictor(shipped.schema, shipped.members, Calibration(), shipped.decision)
+        bare = Predictor(shipped.schema, shipped.members, (), shipped.decision)
         beside[UNCALIBRATED] = replace(made, predictions=ordered(bare.predictions(features)), details={})
     scored = {name: value for name, value in made.details["references"].items() if value is not None}
     if scored:

@@ -22,7 +22,7 @@ import time
 
 class Slow(Classifier):
     def on_train_epoch_start(self):
-        time.sleep(0.4)
+        time.sleep(0.8)  # a training is kept every five seconds
 """
 PLUG_IN = """
 from automl.components import register
