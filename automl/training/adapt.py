@@ -602,9 +602,11 @@ class _Watch:
         """Returns why to stop after this epoch, if to stop."""
         read_as = self._network.says
         value = self._score(logged)
-        if not math.isfinite(value):
+        lost = next((name for name, p in self._network.named_parameters() if not bool(p.isfinite().all())), None)
+        if not math.isfinite(value) or lost is not None:
+            what = f"the objective was {value}" if lost is None else f"the weights `{lost}` were not finite"
             self._problem = TrainingDiverged(
-                f"the objective was {value} after epoch {self._n_epochs}",
+                f"{what} after epoch {self._n_epochs}",
                 remedy="A lower learning rate is the first thing to try.",
             )
             return "diverged"

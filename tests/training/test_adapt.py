@@ -259,6 +259,8 @@ def test_what_is_wrong_is_told_with_its_place(what: str) -> None:
 def test_what_is_no_number_is_told() -> None:
     with pytest.raises(TrainingDiverged, match="the objective was nan after epoch 1"):
         fit(chosen("Strange", what="logs nan"))
+    with pytest.raises(TrainingDiverged, match=r"the weights `\S*layer.weight` were not finite after epoch 1"):
+        fit(chosen("Strange", what="learns nan"))
 
 
 def test_one_batch_that_gives_no_number_is_no_reason_to_refuse() -> None:
