@@ -54,7 +54,7 @@ def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) 
     """Blends rows, and what is to be said of them, pair by pair (Zhang et al. 2018, arXiv 1710.09412).
 
     Numbers, images and sequences are blended; codes and tokens are those of the row with the larger share. Without
-    anything to blend it is nothing.
+    anything to blend it is nothing. What is told relative to a baseline stays so: the row's own level and scale.
 
     Args:
         inputs: What the blocks hold.
@@ -72,7 +72,7 @@ def mixup(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 0.2) 
         share = max(share, 1 - share)  # a pair and its mirror image are as likely, so that codes can stay
         rows = draws.rows(y)
         mixed = {name: blocks[name].lerp(blocks[name][rows], 1 - share) for name in numeric}
-        return Augmented({**blocks, **mixed}, y, y[rows], share)
+        return Augmented({**blocks, **mixed}, y, _others(inputs, blocks, y, rows), share)
 
     return augment if numeric else None
 
@@ -83,6 +83,7 @@ def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0)
 
     CutMix (Yun et al. 2019, arXiv 1905.04899): a box of an image, a stretch of a sequence or of tokens, and of the
     columns of a table some, as in SAINT (Somepalli et al. 2021, arXiv 2106.01342); the same for all rows of a batch.
+    A baseline stays that of the row, as in `mixup`.
 
     Args:
         inputs: What the blocks hold.
@@ -108,7 +109,7 @@ def cutmix(inputs: InputSpec, generator: torch.Generator, *, alpha: float = 1.0)
             name: torch.where(cells.to(y.device), blocks[name][rows], blocks[name])
             for name, cells in (chosen | parts).items()
         }
-        return Augmented({**blocks, **mixed}, y, y[rows], 1 - sum(swapped) / len(swapped))
+        return Augmented({**blocks, **mixed}, y, _others(inputs, blocks, y, rows), 1 - sum(swapped) / len(swapped))
 
     return augment
 
@@ -424,6 +425,18 @@ def _ended(block: Tensor, before: Tensor, spec: BlockSpec) -> Tensor:
         return block
     ends = before[:, -1:]
     return torch.cat([block[:, :-1] * (ends > 0.5), ends], dim=1)
+
+
+def _others(inputs: InputSpec, blocks: dict[str, Tensor], y: Tensor, rows: Tensor) -> Tensor:
+    """Returns the targets of the rows that are mixed in; where there is a baseline, as they were above that of a row.
+
+    A network's outputs are relative to the baseline of the row that they are mixed into, and so must targets be.
+    """
+    other = y[rows]
+    for name in _names(inputs, "baseline"):
+        level, scale = blocks[name].unbind(1)
+        other = level + scale * (other - level[rows]) / scale[rows]
+    return other
 
 
 def _names(inputs: InputSpec, *kinds: str) -> list[str]:

@@ -40,6 +40,18 @@ def test_mixup_blends_pairs_by_their_share():
     assert np.std(shares) > 0.05
 
 
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_what_is_mixed_in_is_told_above_the_level_of_the_row(name):
+    spec = InputSpec({"numeric": BlockSpec("numeric", (5,)), "baseline": BlockSpec("baseline", (2,))})
+    rows = torch.arange(1.0, 41.0)
+    baseline = torch.stack([1000 * rows, rows], dim=1)
+    y = 1000 * rows + 7 * rows  # seven of its scales above its level, each of them
+    inputs = {"numeric": rows[:, None] * torch.ones(5), "baseline": baseline}
+    found = build(name, inputs=spec)(inputs, y)
+    assert torch.equal(found.inputs["baseline"], baseline)
+    torch.testing.assert_close(found.other, y)
+
+
 def test_mixup_of_nearly_whole_shares_is_no_mixup():
     inputs, y = batch()
     found = build("mixup", alpha=1e-6)(inputs, y)
