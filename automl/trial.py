@@ -20,6 +20,7 @@ from automl import decision, metrics
 from automl.components import catalogue
 from automl.data import storage
 from automl.predictor import Member, Predictor
+from automl.preprocessing.baseline import BaselineScaling
 from automl.preprocessing.prefix_cache import PrefixCache
 from automl.preprocessing.preprocessing import Preprocessing
 from automl.study_folder import CHECKPOINTS, read_json, write_json
@@ -170,7 +171,7 @@ def refit(task: TrialTask) -> bool:
     features, target = table.shard(0), table.target.copy()  # what is mapped into memory cannot be a tensor's
     preprocessing = _preprocessing(task.configuration, schema, task.seed)
     blocks, y = preprocessing.fit_resample(features, target)
-    spec = target_spec(schema, y)
+    spec = target_spec(schema, y, preprocessing.baseline)
     again = adapt.retrain if catalogue("network")[task.configuration.network.name].is_module else retrain
     network = again(
         task.configuration,
@@ -233,7 +234,8 @@ def _prepare(
         return prepare(configuration, schema, table.shard(0), table.target, fold, seed, cache)
     preprocessing = _preprocessing(configuration, schema, seed)
     train, val = preprocessing.fit_shards(table, fold)
-    return PreparedData(train, val, preprocessing.inputs, target_spec(schema, train.piece(0).target)), preprocessing
+    spec = target_spec(schema, train.piece(0).target, preprocessing.baseline)
+    return PreparedData(train, val, preprocessing.inputs, spec), preprocessing
 
 
 def prepare(
@@ -248,7 +250,8 @@ def prepare(
     """Returns a fold's arrays, with every step fitted on its training rows alone, and the fitted steps."""
     preprocessing = _preprocessing(configuration, schema, seed)
     train, val = preprocessing.fit_fold(features, target, fold, cache)
-    return PreparedData(train, val, preprocessing.inputs, target_spec(schema, train.target)), preprocessing
+    spec = target_spec(schema, train.target, preprocessing.baseline)
+    return PreparedData(train, val, preprocessing.inputs, spec), preprocessing
 
 
 def _preprocessing(configuration: Configuration, schema: Schema, seed: int) -> Preprocessing:
@@ -273,9 +276,14 @@ def _member(
     return Member(preprocessing, network, configuration.network, target, domain=configuration.domain)
 
 
-def target_spec(schema: Schema, target: NDArray[Any]) -> TargetSpec:
-    """Returns what a loss needs to know of the training rows' target, as of `Dataset`."""
-    return _target_spec(schema.target, target)
+def target_spec(schema: Schema, target: NDArray[Any], baseline: BaselineScaling | None = None) -> TargetSpec:
+    """Returns what a loss needs to know of the training rows' target, as of `Dataset`.
+
+    Where targets are learned relative to a baseline, their unit is the one in which that is told: steps may have
+    dropped rows since.
+    """
+    spec = _target_spec(schema.target, target)
+    return spec if baseline is None else replace(spec, mean=baseline.mean_, scale=baseline.scale_)
 
 
 def _target_spec(of: Target, y: NDArray[Any]) -> TargetSpec:

@@ -9,14 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl import metrics
+from automl import metrics, plugins
 from automl.data import storage
+from automl.data.blocks import ForecastLayout
+from automl.data.dataset import make_dataset
+from automl.data.forecasting import STEERING, windows
 from automl.errors import StorageError
 from automl.predictor import Predictor
 from automl.preprocessing import prefix_cache
 from automl.testing import PLAIN_TASKS
 from automl.trial import by_fold, prepare, refit, run_trial
-from automl.values import Choice, EpochReport, Scored, Step, Task
+from automl.values import Choice, EpochReport, Fold, Scored, Step, Task
+
+plugins.load_builtin()
 
 
 @pytest.mark.parametrize("task", Task)
@@ -53,6 +58,20 @@ def test_two_epochs_beat_what_is_always_the_same(trained: Callable[..., Any], ta
         blind = np.tile(np.bincount(target) / len(target), (len(target), 1))
     metric = metrics.metric(study.prepared.objective, task)
     assert metric.better(scored.value, metrics.score(metric, target, blind))
+
+
+def test_levels_are_told_in_the_unit_of_targets_where_rows_are_dropped(configuration: Callable[..., Any]) -> None:
+    promo = np.where(np.arange(60) < 30, np.nan, np.arange(60) % 2)
+    history = pd.DataFrame({"day": np.arange(60), "y": np.arange(60.0) ** 2, "promo": promo})
+    made = windows(history, "y", ForecastLayout("day", 1, 4, known=("promo",)))
+    table = make_dataset(made.frame, target="y", name="x", source="y", split_columns=STEERING, blocks=made.blocks)
+    dropping = configuration(Task.REGRESSION, preprocessing=(Step("imputation", Choice("drop_rows")),))
+    fold = Fold(np.arange(45), np.arange(45, len(table.target)))
+    data, preprocessing = prepare(dropping, table.schema, table.features, table.target, fold, 0)
+    assert len(data.train.target) < 45
+    level = data.val.inputs["baseline"][:, 0] * data.target.scale + data.target.mean
+    np.testing.assert_allclose(level, table.features["y[level]"].iloc[45:], rtol=1e-5)
+    assert preprocessing.baseline is not None
 
 
 def test_a_trial_never_opens_the_test_part(study: Callable[..., Any], trained: Callable[..., Any]) -> None:

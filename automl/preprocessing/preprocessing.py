@@ -252,6 +252,12 @@ class Preprocessing:
         """The packages that `transform` needs beside those of every model; a transformer tells its `packages`."""
         return frozenset(name for step in self._fitted for name in getattr(step.transformer, "packages", ()))
 
+    @property
+    def baseline(self) -> BaselineScaling | None:
+        """What tells level and scale of each row; None before fitting, and where there is no baseline."""
+        fitted = (step.transformer for step in self._fitted)
+        return next((each for each in fitted if isinstance(each, BaselineScaling)), None)
+
     def fit_resample(self, features: pd.DataFrame, target: NDArray[Any]) -> tuple[Blocks, NDArray[Any]]:
         """Fits all steps on training rows, and returns these as a network takes them.
 
