@@ -156,9 +156,13 @@ def _gates(
     if candidate.input_shape is not None:
         return [*gates, *_gates_of_arrays(logged, candidate, champion, scratch, digest)], digest
     rows = storage.open_part(folder.data, "test" if document["test"] is not None else "search")
-    gates.append(_clean_process(logged, candidate, rows.shard(0).iloc[:CLEAN_ROWS], scratch))
-    better = _better(candidate, rows, document, champion, registry, scratch, digest)
-    split = read_json(folder.prepared)["split_digest"]
+    # A forecast asks for a history, and of that the study keeps windows alone.
+    is_forecast = candidate.schema.forecast is not None
+    given = pd.DataFrame(candidate.schema.example()) if is_forecast else rows.shard(0).iloc[:CLEAN_ROWS]
+    gates.append(_clean_process(logged, candidate, given, scratch))
+    prepared = read_json(folder.prepared)
+    better = _better(candidate, rows, document, prepared["is_logged"], champion, registry, scratch, digest)
+    split = prepared["split_digest"]
     if champion is not None and champion.tags.get(SPLIT, split) != split:
         # Rows that test one study may have trained another; that can only hold a candidate back.
         better = replace(better, found=f"{better.found}; the champion had another split, which may flatter it")
@@ -187,7 +191,8 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame | NDAr
     made = scratch / "predictions.parquet"
     if isinstance(rows, pd.DataFrame):
         given = scratch / "rows.parquet"
-        _as_signed(rows, candidate.schema).to_parquet(given)
+        is_history = candidate.schema.forecast is not None  # which is no canonical frame
+        (rows if is_history else _as_signed(rows, candidate.schema)).to_parquet(given)
     else:
         given = scratch / "rows.npy"
         np.save(given, rows)
@@ -216,7 +221,7 @@ def _clean_process(folder: Path, candidate: Predictor, rows: pd.DataFrame | NDAr
         else (here[column].to_numpy() == there[column].to_numpy()).all()
         for column in here.columns
     )
-    return Gate(name, same, f"{len(rows)} rows predicted {'the same' if same else 'differently'}")
+    return Gate(name, same, f"{len(here)} rows predicted {'the same' if same else 'differently'}")
 
 
 def _as_signed(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
@@ -232,6 +237,7 @@ def _better(
     candidate: Predictor,
     rows: StoredPart,
     document: dict[str, Any],
+    is_logged: bool,
     champion: ModelVersion | None,
     registry: Registry,
     scratch: Path,
@@ -243,7 +249,7 @@ def _better(
         return Gate(name, True, "there is no champion yet")
     if champion.tags.get(MANIFEST) == digest:
         return Gate(name, False, f"version {champion.version} is this very model")
-    if document["metric"]["name"] not in metrics.METRICS:
+    if is_logged:
         what = f"`{document['metric']['name']}` was logged in training: there is no computing it on the same rows"
         return Gate(name, False, what)
     if document["test"] is None:

@@ -10,17 +10,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from automl import manifest, promotion
+from automl import manifest, preparation, promotion, study_spec
 from automl.errors import AutomlError, ConfigError, RefusedError, TrackingError
 from automl.finalise import finalise
 from automl.study import _make_servable, result_to_json
-from automl.study_folder import StudyFolder, read_json, write_json
+from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.tracking.memory_tracker import MemoryTracker
 from automl.tracking.tracker import RunKind, RunStart
 from automl.trial import run_trial
-from automl.values import Choice, Direction, FinalTask, StudyResult, Task, TrialResult, TrialState
+from automl.values import (
+    Choice,
+    FinalTask,
+    StudyResult,
+    Task,
+    TrainerSettings,
+    TrialResult,
+    TrialState,
+    TrialTask,
+)
 
 
 class Failing(MemoryTracker):
@@ -50,6 +61,36 @@ class Shop:
         return promotion.promote(folder, "churn", "champion", self.registry)
 
 
+def finished(folder: StudyFolder, task: TrialTask, prepared: Prepared, registry: MemoryTracker) -> StudyFolder:
+    """Returns the folder of a study of this one trial, whose model is in the registry."""
+    scored = run_trial(task, lambda epoch: False)
+    number = int(task.out.name)
+    shutil.copytree(task.data, folder.data)
+    shutil.copy(task.data.parent / folder.prepared.name, folder.prepared)
+    final = FinalTask(folder.data, folder.model, prepared.objective, ((number, task.out),), "single", (), 0)
+    shipped = finalise(final)
+    _make_servable(folder.model, prepared.schema)
+    name = folder.path.name
+    run = registry.open_run(RunStart(name, "automl", name, RunKind.STUDY, time.time_ns() // 10**6))
+    uri = registry.log_model(run.run_id, folder.model, name="model")
+    trial = TrialResult(number, TrialState.COMPLETE, task.configuration, scored.value, scored.metrics)
+    result = StudyResult(
+        study=name,
+        status="finished",
+        metric=prepared.objective,
+        direction=prepared.direction,
+        trials=(trial,),
+        references=(),
+        best=trial,
+        shipped=shipped,
+        seconds={},
+        run_id=run.run_id,
+        model_uri=uri,
+    )
+    write_json(folder.result, result_to_json(result))
+    return folder
+
+
 @pytest.fixture
 def shop(study: Callable[..., Any], configuration: Callable[..., Any], tmp_path: Path) -> Shop:
     registry = Failing()
@@ -57,31 +98,8 @@ def shop(study: Callable[..., Any], configuration: Callable[..., Any], tmp_path:
     folders = {}
     for number, (name, lr, epochs) in enumerate((("good", 0.02, 15), ("bad", 1e-6, 1))):
         chosen = configuration(Task.BINARY, optimizer=Choice("adamw", {"lr": lr}))
-        scored = run_trial(made.trial(chosen, number=number, max_epochs=epochs), lambda epoch: False)
-        folder = StudyFolder(tmp_path / "studies" / name)
-        shutil.copytree(made.folder.data, folder.data)
-        shutil.copy(made.folder.prepared, folder.prepared)
-        candidates = ((number, made.folder.trial(number)),)
-        shipped = finalise(FinalTask(folder.data, folder.model, "roc_auc", candidates, "single", (), 0))
-        _make_servable(folder.model, made.prepared.schema)
-        run = registry.open_run(RunStart(name, "automl", name, RunKind.STUDY, time.time_ns() // 10**6))
-        uri = registry.log_model(run.run_id, folder.model, name="model")
-        trial = TrialResult(number, TrialState.COMPLETE, chosen, scored.value, scored.metrics)
-        result = StudyResult(
-            study=name,
-            status="finished",
-            metric="roc_auc",
-            direction=Direction.MAXIMIZE,
-            trials=(trial,),
-            references=(),
-            best=trial,
-            shipped=shipped,
-            seconds={},
-            run_id=run.run_id,
-            model_uri=uri,
-        )
-        write_json(folder.result, result_to_json(result))
-        folders[name] = folder
+        task = made.trial(chosen, number=number, max_epochs=epochs)
+        folders[name] = finished(StudyFolder(tmp_path / "studies" / name), task, made.prepared, registry)
     shop = Shop(registry, folders["good"], folders["bad"])
     scores = [read_json(folder.result)["test"] for folder in (shop.good, shop.bad)]
     assert scores[0] > scores[1]
@@ -167,6 +185,43 @@ def test_a_model_that_predicts_otherwise_in_a_clean_process_is_refused(
     with pytest.raises(RefusedError, match="rows predicted differently"):
         shop.promote(shop.good)
     assert shop.champion() is None
+
+
+@pytest.mark.slow
+def test_an_objective_of_one_target_is_compared(
+    study: Callable[..., Any], configuration: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = study(Task.MULTITASK, objective="price/rmse", validation={"strategy": "holdout", "test_size": 0.3})
+    registry = MemoryTracker()
+    for number, (name, lr, epochs) in enumerate((("bad", 1e-6, 1), ("good", 0.02, 15))):
+        chosen = configuration(Task.MULTITASK, optimizer=Choice("adamw", {"lr": lr}))
+        task = made.trial(chosen, number=number, max_epochs=epochs)
+        folder = finished(StudyFolder(tmp_path / "studies" / name), task, made.prepared, registry)
+        found = promotion.promote(folder, "churn", "champion", registry)
+    assert found["version"] == 2
+    assert found["gates"][-1]["found"].startswith("price/rmse on 48 test rows: candidate")
+
+
+@pytest.mark.slow
+def test_a_forecast_is_tried_on_a_history(tmp_path: Path, configuration: Callable[..., Any]) -> None:
+    day = pd.date_range("2020-01-01", periods=80, freq="D")
+    sales = np.sin(np.arange(80)) + np.arange(80) / 9
+    promo = np.arange(80) % 3 == 0
+    pd.DataFrame({"day": day, "sales": sales, "promo": promo}).to_csv(tmp_path / "t.csv", index=False)
+    document = {
+        "name": "t",
+        "data": {"source": "csv", "params": {"path": "t.csv"}, "target": "sales"},
+        "forecast": {"time": "day", "horizon": 2, "known": ["promo"]},
+    }
+    spec, made = study_spec.build(document, where="x.yaml"), StudyFolder(tmp_path / "made")
+    prepared = preparation.prepare(spec, tmp_path, made)
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu")
+    task = TrialTask(configuration(Task.REGRESSION), made.data, made.trial(0), prepared.objective, settings, 0)
+    registry = MemoryTracker()
+    folder = finished(StudyFolder(tmp_path / "study"), task, prepared, registry)
+    found = promotion.promote(folder, "sales", "champion", registry)
+    assert found["promoted"]
+    assert found["gates"][1]["found"] == "2 rows predicted the same"
 
 
 def test_a_tampered_model_is_refused_before_anything_is_loaded(shop: Shop) -> None:
