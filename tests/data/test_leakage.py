@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.data.blocks import BlockLayout
+from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
+from automl.data.forecasting import STEERING, windows
 from automl.data.leakage import copies_of_target, repeats, shared_rows
 from automl.data.splits import split
 from automl.values import Dataset
@@ -20,6 +22,16 @@ N = 60
 def dataset(target: Any, **columns: Any) -> Dataset:
     frame = pd.DataFrame({**columns, "noise": np.cos(np.arange(len(target))), "y": target})
     return make_dataset(frame, target="y", name="t", source="t")
+
+
+def test_windows_of_a_forecast_are_no_repeats() -> None:
+    history = pd.DataFrame({"day": range(N), "y": np.sin(np.arange(N))})
+    made = windows(history, "y", ForecastLayout("day", 3, 12))
+    table = make_dataset(
+        made.frame, target="y", name="t", source="t", split_columns=STEERING, blocks=made.blocks, kinds=made.kinds
+    )
+    assert list(repeats(table))
+    assert not list(repeats(replace(table, schema=replace(table.schema, forecast=made.forecast))))
 
 
 CLASSES = ["no", "yes", "maybe"] * 20
