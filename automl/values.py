@@ -326,6 +326,7 @@ class Neighbours:
         start, end: Columns of a table of edges with the names of the rows at their ends.
         hops: How far neighbours are looked at.
         numbers: Columns of which means are told.
+        truths: Columns of truth values, of which the share that is true is told.
         levels: Columns of categories, and their levels of which shares are told.
     """
 
@@ -334,13 +335,14 @@ class Neighbours:
     end: str
     hops: int
     numbers: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def made(self) -> tuple[str, ...]:
         """The columns that come of it: how many neighbours there are, and what they are like, hop by hop."""
         shares = (f"{name} {level}" for name, levels in self.levels.items() for level in levels)
-        features = (*self.numbers, *shares)
+        features = (*self.numbers, *self.truths, *shares)
         hops = ("", *(f" {hop} hops away" for hop in range(2, self.hops + 1)))
         return ("neighbours", *(f"{feature} of neighbours{far}" for far in hops for feature in features))
 
@@ -474,7 +476,8 @@ class Schema:
 
 def _neighbours(document: Mapping[str, Any]) -> Neighbours:
     levels = {name: tuple(each) for name, each in document["levels"].items()}
-    return Neighbours(**{**document, "numbers": tuple(document["numbers"]), "levels": levels})
+    lists = {name: tuple(document[name]) for name in ("numbers", "truths")}
+    return Neighbours(**{**document, **lists, "levels": levels})
 
 
 def _forecast(document: Mapping[str, Any]) -> Forecast:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api import types
 from scipy.sparse import csr_matrix
 
 from automl.data import sources
@@ -59,7 +58,7 @@ def ends(table: pd.DataFrame, start: str, end: str, where: str) -> pd.DataFrame:
 def describe(
     frame: pd.DataFrame, layout: NeighboursLayout, ignored: Sequence[str], kinds: Mapping[str, ColumnKind]
 ) -> Neighbours:
-    """Returns what is aggregated of a table's columns: numbers, and the shares of frequent levels.
+    """Returns what is aggregated of a table's columns: numbers, truth values, and the shares of frequent levels.
 
     Args:
         frame: The table; (rows, columns).
@@ -67,17 +66,19 @@ def describe(
         ignored: Columns that are no features, the target first.
         kinds: Kinds of columns where the inferred one would be wrong.
     """
-    numbers, levels = [], {}
+    numbers, truths, levels = [], [], {}
     for name in frame.columns:
         if name in (*ignored, layout.id):
             continue
         kind = kinds.get(name) or infer_kind(frame[name])
-        if kind in (ColumnKind.NUMERIC, ColumnKind.BOOLEAN):
+        if kind is ColumnKind.NUMERIC:
             numbers.append(name)
+        elif kind is ColumnKind.BOOLEAN:
+            truths.append(name)
         elif kind is ColumnKind.CATEGORICAL:
             counts = canonical(frame[name], kind).value_counts()
             levels[name] = tuple(sorted(counts[counts >= MIN_LEVEL_ROWS].index[:MAX_LEVELS]))
-    return Neighbours(layout.id, layout.start, layout.end, layout.hops, tuple(numbers), levels)
+    return Neighbours(layout.id, layout.start, layout.end, layout.hops, tuple(numbers), tuple(truths), levels)
 
 
 def check(frame: pd.DataFrame, edges: pd.DataFrame, told: Neighbours, where: str) -> tuple[str, ...]:
@@ -131,7 +132,7 @@ def joined(frame: pd.DataFrame, edges: pd.DataFrame | None, told: Neighbours) ->
     Raises:
         DataError: A column that is aggregated is missing.
     """
-    needed = [*told.numbers, *told.levels, *([] if edges is None else [told.id])]
+    needed = [*told.numbers, *told.truths, *told.levels, *([] if edges is None else [told.id])]
     names = [str(name) for name in frame.columns]
     missing = [
         Problem(f"the column `{name}` is missing", remedy=did_you_mean(name, names))
@@ -157,8 +158,8 @@ def joined(frame: pd.DataFrame, edges: pd.DataFrame | None, told: Neighbours) ->
 
 def _features(frame: pd.DataFrame, told: Neighbours) -> Iterator[NDArray[np.float64]]:
     """Yields what is aggregated; each (rows,), missing ones NaN."""
-    for name in told.numbers:
-        kind = ColumnKind.BOOLEAN if types.is_bool_dtype(frame[name]) else ColumnKind.NUMERIC
+    kinds = {**dict.fromkeys(told.numbers, ColumnKind.NUMERIC), **dict.fromkeys(told.truths, ColumnKind.BOOLEAN)}
+    for name, kind in kinds.items():
         values = canonical(frame[name], kind).to_numpy(np.float64)
         yield np.where(np.isinf(values), np.nan, values)
     for name, levels in told.levels.items():

@@ -11,7 +11,7 @@ from automl import plugins, preparation, study_spec
 from automl.data import neighbours
 from automl.data.blocks import NeighboursLayout
 from automl.errors import AutomlError, DataError
-from automl.values import Schema
+from automl.values import ColumnKind, Schema
 
 plugins.load_builtin()
 
@@ -117,3 +117,12 @@ def test_bad_input_is_told_before_the_first_trial(tmp_path, changes, said):
     with pytest.raises(AutomlError, match=said) as caught:
         prepared(tmp_path, **changes)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("flags", [["true", "FALSE", "false", None], [True, False, False, None]])
+def test_the_share_of_truth_among_neighbours(flags):
+    frame = table().assign(flag=flags)
+    what = neighbours.describe(frame, LAYOUT, ["y"], {"flag": ColumnKind.BOOLEAN})
+    assert what.truths == ("flag",)
+    made = neighbours.joined(frame, edges("ab", "bc", "cd"), what)
+    np.testing.assert_array_equal(made["flag of neighbours"], [0.0, 0.5, 0.0, 0.0])
