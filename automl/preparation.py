@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Share of a study's time that its first trials may take, about: preparation comes before, and the end is kept free.
 FIRST_SHARE = 0.3
-#: Traits by which components say what tasks they are for.
-TASK_KINDS = {task.kind for task in Task}
 #: Rows of training and of validation that a LightningModule is tried on before the first trial.
 TRIED_ROWS = 500
 #: Training rows that are supposed where nobody tells.
@@ -153,7 +151,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     schema = dataset.schema
     if space is None:
         path = search_space.auto(schema)
-        space, where = search_space.load(path), str(path)
+        space, where = search_space.load(path).for_target(schema.target, CATALOGUES), str(path)
     known, written = _portfolio(space, path), space
     modules = _modules(space)
     space, space_notes = space.for_data(schema)
@@ -411,7 +409,7 @@ def _check_tasks(space: SearchSpace, schema: Schema, where: str) -> list[Problem
     problems = []
     for place, options in (("loss", space.loss or []), ("batches", space.batches)):
         known = CATALOGUES[place]
-        suitable = [one.name for one in known if not one.traits & TASK_KINDS or one.traits & kinds[place]]
+        suitable = [one.name for one in known if search_space.is_for_task(one.traits, kinds[place])]
         problems += [
             Problem(
                 f"the {'loss' if place == 'loss' else 'option'} `{option.name}` is not for a {target.task} task",

@@ -27,10 +27,26 @@ from pydantic import (
 from automl.components import STAGES, Catalogue, Hyperparameter
 from automl.documents import read_yaml, validate, within
 from automl.errors import ConfigError, Problem, did_you_mean
-from automl.values import FULL, OWN, USUAL_LOSSES, Choice, ColumnKind, Configuration, Scalar, Schema, Step, Task, Value
+from automl.values import (
+    FULL,
+    OWN,
+    USUAL_LOSSES,
+    Choice,
+    ColumnKind,
+    Configuration,
+    Scalar,
+    Schema,
+    Step,
+    Target,
+    Task,
+    Value,
+)
 
 #: The places that a LightningModule fills itself.
 BROUGHT = ("optimizer", "schedule", "loss", "augmentation", "averaging", "batches", "balancing", "domain", "clip_norm")
+
+#: Traits of components that are for some kinds of tasks alone.
+TASK_KINDS = frozenset(task.kind for task in Task)
 
 
 class Suggester(Protocol):
@@ -614,6 +630,12 @@ class SearchSpace(_Strict):
                 searched[name] = distribution
         return searched
 
+    def for_target(self, target: Target, catalogues: Mapping[str, Catalogue]) -> SearchSpace:
+        """Returns the space without the losses that are for other tasks; where none is left, it is the usual one."""
+        kinds = {head.task.kind for head in target.heads}
+        losses = [o for o in self.loss or () if is_for_task(catalogues["loss"][o.name].traits, kinds)]
+        return self.model_copy(update={"loss": losses or None})
+
     def for_data(self, schema: Schema) -> tuple[SearchSpace, list[str]]:
         """Returns the space without the choices that cannot matter on these columns, and sentences that say so.
 
@@ -710,6 +732,12 @@ def auto(schema: Schema) -> Path:
         return bundled() / f"{kind.value}s.yaml"
     task = schema.target.task
     return bundled() / f"tabular_{task.kind if task.kind in ('classification', 'regression') else 'targets'}.yaml"
+
+
+def is_for_task(traits: Collection[str], kinds: Collection[str]) -> bool:
+    """Returns whether a component with these traits is for any of these kinds of tasks; without such a trait, it is."""
+    wanted = TASK_KINDS.intersection(traits)
+    return not wanted or not wanted.isdisjoint(kinds)
 
 
 def _is_module(option: Option, catalogues: Mapping[str, Catalogue]) -> bool:

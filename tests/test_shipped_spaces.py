@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
-from automl import metrics, plugins
+from automl import metrics, plugins, preparation, study_spec
 from automl.components import CATALOGUES
 from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
@@ -28,7 +29,9 @@ def tables(path: Path) -> list[Task]:
     """Returns what a space is for, by its name."""
     if "classification" in path.stem:
         return [Task.BINARY, Task.MULTICLASS]
-    return [Task.REGRESSION] if path.stem == "forecasts" or "regression" in path.stem else list(Task)
+    if path.stem == "forecasts":
+        return [Task.QUANTILE, Task.REGRESSION]
+    return [Task.REGRESSION] if "regression" in path.stem else list(Task)
 
 
 def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
@@ -47,8 +50,22 @@ def narrowed(path: Path, task: Task) -> tuple[SearchSpace, Dataset]:
             table[[f"{kind}{i}" for i in range(36)]] = np.random.default_rng(0).normal(size=(240, 36))
             blocks.append(BlockLayout(kind, f"{kind}*", shape))  # type: ignore[arg-type]
     dataset = make_dataset(table, **boring_targets(task), name="x", source="y", blocks=blocks)
-    space, _ = written.for_data(dataset.schema)
+    space, _ = written.for_target(dataset.schema.target, CATALOGUES).for_data(dataset.schema)
     return space, dataset
+
+
+@pytest.mark.parametrize(("task", "losses"), [("regression", ["mse", "mae", "huber"]), ("quantile", ["pinball"])])
+def test_a_forecast_is_learned_by_the_losses_of_its_task(tmp_path: Path, task: str, losses: list[str]) -> None:
+    day = pd.date_range("2020-01-01", periods=60, freq="D")
+    pd.DataFrame({"day": day, "y": np.sin(np.arange(60.0)) + np.arange(60) / 9}).to_csv(tmp_path / "t.csv", index=False)
+    document = {
+        "name": "t",
+        "task": task,
+        "data": {"source": "csv", "params": {"path": "t.csv"}, "target": "y"},
+        "forecast": {"time": "day", "horizon": 2},
+    }
+    found = preparation.check(study_spec.build(document, where="x.yaml"), tmp_path)
+    assert [option.name for option in found.space.loss or ()] == losses
 
 
 @pytest.mark.parametrize(
