@@ -564,7 +564,7 @@ def _read_series(spec: StudySpec, base: Path, layout: ForecastLayout) -> Dataset
     """Returns the windows of the series that a study forecasts."""
     data = spec.data
     assert isinstance(data.target, str)  # a study of several is refused by its file
-    made = forecasting.windows(sources.read(data.source, data.params, base), data.target, layout)
+    made = forecasting.windows(sources.read(data.source, data.params, base), data.target, layout, data.kinds)
     dataset = make_dataset(
         made.frame,
         target=data.target,
@@ -572,7 +572,7 @@ def _read_series(spec: StudySpec, base: Path, layout: ForecastLayout) -> Dataset
         name=spec.name,
         source=sources.describe(data.source, data.params),
         positive=data.positive,
-        kinds={**made.kinds, **data.kinds},
+        kinds=made.kinds,
         split_columns=forecasting.STEERING,
         blocks=made.blocks,
     )

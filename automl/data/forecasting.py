@@ -83,23 +83,31 @@ def seasonal_name(target: str, seasons: int = 1) -> str:
     return f"{target}[season-{seasons}]"
 
 
-def windows(frame: pd.DataFrame, target: str, layout: ForecastLayout) -> Windows:
+def cell_name(name: str, lag: int) -> str:
+    """Returns the column with the value of so many steps (0 and below) from where one stands."""
+    return f"{name}[{lag}]"
+
+
+def windows(
+    frame: pd.DataFrame, target: str, layout: ForecastLayout, kinds: Mapping[str, ColumnKind] | None = None
+) -> Windows:
     """Returns the table to learn from, of all windows of which every step ahead is there.
 
     Args:
         frame: A row a moment and series, in any order; (rows, columns).
         target: Column to forecast.
         layout: What the study says.
+        kinds: Kinds of columns where the inferred one would be wrong: of those of which a window is looked at, numeric.
 
     Raises:
         DataError: With everything that is wrong with the table.
     """
-    problems = list(_problems_of_columns(frame, target, layout))
+    given_kinds = kinds or {}
+    others = [name for name in frame.columns if name not in (target, layout.time, layout.series, *layout.known)]
+    past = [name for name in others if _is_number(frame[name], given_kinds.get(name))]
+    problems = list(_problems_of_columns(frame, target, layout, past, given_kinds))
     if problems:
         raise DataError(problems)
-    others = [name for name in frame.columns if name not in (target, layout.time, layout.series, *layout.known)]
-    # A column of which only words are left once it is read as numbers is one of words.
-    past = [name for name in others if types.is_numeric_dtype(frame[name])]
     clock, numbers = _clock(frame, layout)
     season = layout.season or _season(clock)
     forecast = Forecast(
@@ -148,13 +156,14 @@ def windows(frame: pd.DataFrame, target: str, layout: ForecastLayout) -> Windows
         notes.append(f"Left out, since shorter than {needed} rows: {n_short} of {len(given)} series.")
     if stride > 1:
         notes.append(f"One window in {stride} is used: all of them would be {n_rows:,} rows.")
-    kinds = {name: ColumnKind.CATEGORICAL for name in [forecast.series] if name}
+    of_rows = {name: ColumnKind.CATEGORICAL for name in [forecast.series] if name}
+    of_rows |= {name: kind for name, kind in given_kinds.items() if name not in past}
     channels = [target, *forecast.past]
     blocks = (
         BlockLayout("sequence", _cells(forecast, channels), [len(channels), forecast.window], "window"),
         BlockLayout("baseline", [f"{target}[level]", f"{target}[scale]"], [2], "baseline"),
     )
-    return Windows(table, kinds, blocks, forecast, tuple(notes))
+    return Windows(table, of_rows, blocks, forecast, tuple(notes))
 
 
 def future(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -178,6 +187,7 @@ def future(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, pd.DataFr
         for name in schema.inputs
         if name not in frame.columns
     ]
+    problems = problems or list(_problems_of_numbers(frame, [target], forecast.past))
     if problems:
         raise DataError(problems)
     numbers = _numbers(frame[forecast.time], forecast.clock, forecast.time)
@@ -271,7 +281,7 @@ def _baseline(seen: NDArray[np.float64], season: int) -> tuple[NDArray[np.float6
 
 
 def _cells(forecast: Forecast, channels: Sequence[str]) -> list[str]:
-    return [f"{name}[{lag}]" for name in channels for lag in range(1 - forecast.window, 1)]
+    return [cell_name(name, lag) for name in channels for lag in range(1 - forecast.window, 1)]
 
 
 def _cycles(numbers: NDArray[np.int64], forecast: Forecast) -> dict[str, NDArray[np.float64]]:
@@ -305,7 +315,18 @@ def _cycles(numbers: NDArray[np.int64], forecast: Forecast) -> dict[str, NDArray
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
-def _problems_of_columns(frame: pd.DataFrame, target: str, layout: ForecastLayout) -> Iterator[Problem]:
+def _is_number(column: pd.Series, kind: ColumnKind | None) -> bool:
+    """Returns whether the window of a column is looked at; of anything else the last value is."""
+    return types.is_numeric_dtype(column) if kind is None else kind is ColumnKind.NUMERIC
+
+
+def _problems_of_columns(
+    frame: pd.DataFrame,
+    target: str,
+    layout: ForecastLayout,
+    past: Sequence[str],
+    kinds: Mapping[str, ColumnKind],
+) -> Iterator[Problem]:
     named = {"data.target": target, "forecast.time": layout.time}
     named |= {"forecast.series": layout.series} if layout.series else {}
     named |= {f"forecast.known.{number}": name for number, name in enumerate(layout.known)}
@@ -317,22 +338,35 @@ def _problems_of_columns(frame: pd.DataFrame, target: str, layout: ForecastLayou
         elif name in taken:
             yield Problem(f"the column `{name}` is `{taken[name]}` already", where, "A column has one meaning.")
         taken.setdefault(name, where)
-    if target in frame.columns and target not in (layout.time, layout.series):
-        numbers = canonical(frame[target], ColumnKind.NUMERIC)
-        wrong = numbers.isna() & frame[target].notna()
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            yield Problem(
-                f"{int(wrong.sum())} of the values are no numbers; the first is `{frame[target].iloc[row]}` in row "
-                f"{row + 1}",
-                f"`{target}`",
-                "Correct them or leave the cells empty; a forecast is of numbers.",
-            )
-        elif np.isinf(numbers).any():
-            yield Problem("there are infinite values", f"`{target}`", "Correct them or leave the cells empty.")
+    for name in kinds:
+        if name not in frame.columns:
+            remedy = did_you_mean(name, [str(column) for column in frame.columns])
+            yield Problem(f"there is no column `{name}`", f"data.kinds.{name}", remedy)
+        elif name in (target, layout.time):
+            what = f"the kind of `{name}` is known: it is `{taken[name]}`"
+            yield Problem(what, f"data.kinds.{name}", "Leave it out.")
+    columns = [target] if target in frame.columns and target not in (layout.time, layout.series) else []
+    yield from _problems_of_numbers(frame, columns, past)
     if layout.series in frame.columns and frame[layout.series].isna().any():
         n_missing = int(frame[layout.series].isna().sum())
         yield Problem(f"{n_missing} rows belong to no series", f"`{layout.series}`", "Fill them in or drop these rows.")
+
+
+def _problems_of_numbers(frame: pd.DataFrame, targets: Sequence[str], past: Sequence[str]) -> Iterator[Problem]:
+    """Yields what is no number of the columns whose windows are looked at; of what is forecast, what is infinite."""
+    for name in (*targets, *past):
+        numbers = canonical(frame[name], ColumnKind.NUMERIC)
+        wrong = numbers.isna() & frame[name].notna()
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            yield Problem(
+                f"{int(wrong.sum())} of the values are no numbers; the first is `{frame[name].iloc[row]}` in row "
+                f"{row + 1}",
+                f"`{name}`",
+                "Correct them or leave the cells empty; a window is of numbers.",
+            )
+        elif name in targets and np.isinf(numbers).any():
+            yield Problem("there are infinite values", f"`{name}`", "Correct them or leave the cells empty.")
 
 
 def _by_series(frame: pd.DataFrame, numbers: NDArray[np.int64], target: str, forecast: Forecast) -> Iterator[_Series]:

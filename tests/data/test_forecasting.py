@@ -11,7 +11,7 @@ from automl.data.dataset import conform, make_dataset
 from automl.data.forecasting import MOMENT, ORIGIN, STEERING, Windows, future, windows
 from automl.data.splits import split
 from automl.errors import DataError
-from automl.values import Dataset, Schema
+from automl.values import ColumnKind, Dataset, Schema
 
 N = 60
 
@@ -182,3 +182,29 @@ def test_bad_input():
     many = pd.concat([frame.drop(index=20).assign(shop=str(n)) for n in range(5)])
     assert "of the series `2` without a row" in refused(many, series="shop")
     assert "and 2 more series alike" in refused(many, series="shop")
+
+
+def test_words_in_a_column_of_numbers_are_told_before_a_forecast():
+    data = dataset(windows(history(heat=np.arange(N) * 2.0), "sales", layout()))
+    rows = history(20, heat=["1"] * 19 + ["warm"])
+    rows["sales"] = ["n/a", *rows["sales"].iloc[1:]]
+    with pytest.raises(DataError) as caught:
+        future(rows, data.schema)
+    assert "`sales`: 1 of the values are no numbers; the first is `n/a` in row 1" in str(caught.value)
+    assert "`heat`: 1 of the values are no numbers; the first is `warm` in row 20" in str(caught.value)
+
+
+def test_kinds_of_a_history():
+    frame = history(code=np.arange(N) % 3, heat=[str(n) for n in range(N)])
+    given = {"code": ColumnKind.CATEGORICAL, "heat": ColumnKind.NUMERIC}
+    made = windows(frame, "sales", layout(), given)
+    assert (made.forecast.past, made.forecast.words) == (("heat",), ("code",))
+    data = dataset(made)
+    assert data.schema.names(ColumnKind.CATEGORICAL) == ["code"]
+    assert list(conform(future(frame, data.schema)[1], data.schema)[0]["code"]) == ["2"] * 3
+    with pytest.raises(DataError) as caught:
+        windows(frame, "sales", layout(), {"month": ColumnKind.DATETIME, "heta": ColumnKind.NUMERIC})
+    assert "data.kinds.month: the kind of `month` is known: it is `forecast.time`. Leave it out." in str(caught.value)
+    assert "data.kinds.heta: there is no column `heta`" in str(caught.value)
+    with pytest.raises(DataError, match="60 of the values are no numbers; the first is `a`"):
+        windows(frame.assign(heat="a"), "sales", layout(), given)
