@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 
 from automl.array_column import ROWS, unpack
 from automl.block_features import ConvolutionFeatures, SequenceSummaries
-from automl.data.forecasting import seasonal_name
+from automl.data.forecasting import cell_name, seasonal_name
 from automl.errors import DataError, RefusedError
 from automl.preprocessing.encoding import Levels, TextDirections
 from automl.preprocessing.encoding import target as target_means
@@ -287,7 +287,11 @@ def _matrix(name: str, schema: Schema, number: int, seed: int) -> FrameMatrix:
     if name == "dummy":  # the mean needs no column
         return FrameMatrix(levels=[], numbers=[], dates=[], texts=[])
     if name == "seasonal_naive":
-        season = seasonal_name(schema.target.heads[number].name)
+        target, forecast = schema.target.heads[number].name, schema.forecast
+        season = seasonal_name(target)
+        # A column that is alike in all rows is left out, and so the first step's cell of the window tells it.
+        if forecast is not None and season not in {column.name for column in schema.used}:
+            season = cell_name(target, 1 - forecast.season)
         return FrameMatrix(levels=[], numbers=[season], dates=[], texts=[], form="trees")
     max_levels = FEW_LEVELS if name == "shallow_boosting" else MAX_LEVELS
     form = "linear" if name in ("linear", "random_convolutions") else "trees"

@@ -15,7 +15,7 @@ from automl import metrics
 from automl.array_column import pack
 from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
-from automl.data.forecasting import STEERING, windows
+from automl.data.forecasting import STEERING, seasonal_name, windows
 from automl.errors import DataError, RefusedError
 from automl.jobs import BLOCK_REFERENCES, REFERENCES, references
 from automl.preprocessing.saving import write
@@ -360,6 +360,20 @@ def test_what_one_training_text_alone_says_is_not_kept() -> None:
     words = HashedWords().fit(np.array(["good film", "bad film"], object))
     assert len(words.columns_["word"]) == 1
     assert words.transform(np.array(["film"], object))[0, 0] > 0
+
+
+@pytest.mark.parametrize("rises", [0.0, 1.0])
+def test_the_last_season_where_it_is_the_same_above_every_level(rises: float) -> None:
+    """Its column is left out of the table then, since all rows are alike in it."""
+    window, season = (2, 2) if rises else (1, 1)
+    noise = np.zeros(40) if rises else np.random.default_rng(0).normal(size=40)
+    history = pd.DataFrame({"day": np.arange(40), "y": noise + rises * np.arange(40.0)})
+    made = windows(history, "y", ForecastLayout("day", 1, window, season=season))
+    data = make_dataset(made.frame, target="y", name="x", source="y", split_columns=STEERING, blocks=made.blocks)
+    schema = replace(data.schema, forecast=made.forecast)
+    assert seasonal_name("y") not in data.features
+    model = ReferenceModel.fit("seasonal_naive", schema, data.features, data.target, 0)
+    np.testing.assert_allclose(model.predictions(data.features), history["y"].to_numpy()[window - season : -season])
 
 
 def test_a_forecast_is_of_what_is_relative_and_as_naive_as_the_season(tmp_path: Path) -> None:
