@@ -124,8 +124,9 @@ class Predictor:
         """The LightningModule whose outputs are handed on as they are, as they say nothing of the target; else None."""
         first = self.members[0]
         network = first.network if isinstance(first, Member) else None
-        apart = isinstance(network, OwnModule) and network.says in (Says.NOTHING, Says.NUMBERS)
-        return network if apart and isinstance(network, OwnModule) else None
+        if isinstance(network, OwnModule) and network.says in (Says.NOTHING, Says.NUMBERS):
+            return network
+        return None
 
     @property
     def says_nothing(self) -> bool:

@@ -128,9 +128,7 @@ def fit(
 
         def train(kept: State | None) -> Trained:
             network, rows, val = _of_table(configuration, data, seed)
-            score: Score = partial(_logged, metric.name)
-            if metric.needs != "logged":
-                score = partial(_computed, network, looked_at, data.target, metric, traits)
+            score = _score(network, looked_at, data.target, metric, traits)
             return _train(network, rows, val, None, score, metric.direction, settings,
                           seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
 
@@ -180,7 +178,8 @@ def fit_own_data(
             trained = _train(network, None, None, source, partial(_logged, objective), direction, settings,
                              seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
             x = _first_x(source)
-            trained.network.look_at(x) if x is not None else None
+            if x is not None:
+                trained.network.look_at(x)
             shape = {"x": BlockSpec("own", tuple(x.shape[1:]))} if isinstance(x, Tensor) else {}
             return replace(trained, inputs=InputSpec(shape))
 
@@ -209,10 +208,7 @@ def retrain(
                          report=lambda epoch: False, stop_at=stop_at, keeps_last=True)  # fmt: skip
         if trained.stopped == "deadline" or time.monotonic() >= deadline:
             return None
-        x, _ = train.batches.sample(losses.EVALUATION_BATCH_SIZE, 0)
-        trained.network.look_at(
-            as_x(x), target=data.target, traits=catalogue("network")[configuration.network.name].traits
-        )
+        _look(trained.network, data.train, data.target, catalogue("network")[configuration.network.name].traits)
     return trained.network
 
 
@@ -248,10 +244,8 @@ def attempt(
                        seed=seed, report=report, n_batches=1)  # fmt: skip
             return _n_rows(source)
         network, train, val = _of_table(configuration, data, seed)
-        score: Score = partial(_logged, metric.name)
-        if metric.needs != "logged":
-            traits = catalogue("network")[configuration.network.name].traits
-            score = partial(_computed, network, data.val, data.target, metric, traits)
+        traits = catalogue("network")[configuration.network.name].traits
+        score = _score(network, data.val, data.target, metric, traits)
         with contextlib.suppress(TrainingDiverged):  # of one batch of a few rows
             _train(network, train, val, None, score, metric.direction, settings,
                    seed=seed, report=report, n_batches=1)  # fmt: skip
@@ -354,6 +348,15 @@ def _logged(objective: str, logged: Mapping[str, float]) -> float:
     )
 
 
+def _score(
+    network: OwnModule, val: Part | ShardedPart, target: TargetSpec, metric: Metric, traits: frozenset[str]
+) -> Score:
+    """Returns what tells the objective after an epoch, of what the module logged or says of validation rows."""
+    if metric.needs == "logged":
+        return partial(_logged, metric.name)
+    return partial(_computed, network, val, target, metric, traits)
+
+
 def _computed(
     network: OwnModule,
     val: Part | ShardedPart,
@@ -374,9 +377,9 @@ def _computed(
     return decision.score(metric, [val.target], [predictions])
 
 
-def _look(network: OwnModule, val: Part | ShardedPart, target: TargetSpec, traits: frozenset[str]) -> str:
-    """Returns why outputs of validation rows cannot be read as those of the target; empty where they can."""
-    x, _ = Batches(val, target, losses.EVALUATION_BATCH_SIZE).sample(losses.EVALUATION_BATCH_SIZE, 0)
+def _look(network: OwnModule, part: Part | ShardedPart, target: TargetSpec, traits: frozenset[str]) -> str:
+    """Returns why outputs of a part's rows cannot be read as those of the target; empty where they can."""
+    x, _ = Batches(part, target, losses.EVALUATION_BATCH_SIZE).sample(losses.EVALUATION_BATCH_SIZE, 0)
     return network.look_at(as_x(x), target=target, traits=traits)
 
 
