@@ -44,7 +44,7 @@ from automl.values import (
     TrialState,
     TrialTask,
 )
-from automl.worker import GRACE_S, KEPT_TRIALS, Outcome, Watcher, Worker, grouped_reasons, rank
+from automl.worker import GRACE_S, KEPT_TRIALS, Outcome, Watcher, Worker, no_trial_succeeded, rank
 
 #: Seconds that MLflow gets at the end to take what is still pending; the rest stays in the spool.
 SYNC_S = 20.0
@@ -231,9 +231,7 @@ def _finalise(
     if not ranked and outcome.interrupted:
         raise KeyboardInterrupt
     if not ranked:
-        failed = any(trial.state is TrialState.FAILED for trial in trials)
-        again = "Trials that have ended are not run again: once the cause is mended, run it with `--new-name`."
-        raise NoTrialSucceeded(grouped_reasons(trials), remedy=again if failed else "")
+        raise no_trial_succeeded(trials)
     refits = _refits(spec, prepared)
     task = FinalTask(
         data=folder.data,

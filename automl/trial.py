@@ -100,8 +100,9 @@ def run_trial(
     predictions = [fitted.predictions for fitted in fits]
     y_val = [table.target[fold.val] for fold in folds]
     weights = decision.choose(metric, y_val, predictions)
-    scores = _logged_scores(task.objective, fits)
-    if task.direction is None:
+    if task.direction is not None:
+        scores = _logged_scores(task.objective, fits)
+    else:
         scores = metrics.score_all_folds(schema.target, y_val, predictions, weights)
     Predictor(schema, members, decision=weights).save(task.out / "model")
     write_json(task.out / LENGTHS, [(fitted.best_epoch + 1, fitted.n_planned) for fitted in fits])

@@ -476,7 +476,7 @@ class Worker:
             if any(result.state is TrialState.COMPLETE for result in self._ended.all.values()):
                 self._end(f"{self._failures_in_a_row} trials in a row failed")
             else:
-                raise NoTrialSucceeded(grouped_reasons(tuple(self._ended.all.values())))
+                raise no_trial_succeeded(tuple(self._ended.all.values()))
 
     def _forget(self, numbers: Iterable[int]) -> None:
         """Deletes what trials have left behind that no ensemble will choose."""
@@ -549,6 +549,13 @@ def rank(results: Sequence[TrialResult], direction: Direction) -> list[TrialResu
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
     scored = [result for result in results if result.value is not None]
     return sorted(scored, key=lambda result: (sign * float(result.value or 0.0), result.number))
+
+
+def no_trial_succeeded(results: Sequence[TrialResult]) -> NoTrialSucceeded:
+    """Returns what is told of a study of which no trial gave a model: why, and what to do."""
+    failed = any(result.state is TrialState.FAILED for result in results)
+    again = "Trials that have ended are not run again: once the cause is mended, run it with `--new-name`."
+    return NoTrialSucceeded(grouped_reasons(results), remedy=again if failed else "")
 
 
 def grouped_reasons(results: Sequence[TrialResult]) -> str:

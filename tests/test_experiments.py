@@ -121,7 +121,12 @@ def test_study_runs(path: Path, tmp_path: Path) -> None:
         table.head(200).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
     else:
         table.head(n_rows).drop(columns=document["data"]["target"]).to_parquet(tmp_path / new)
-    place.automl("predict", path.stem, new, "-o", "predictions.csv", *plugged)
+    ended = place.automl("predict", path.stem, new, "-o", "predictions.csv", *plugged)
+    if edges := document.get("neighbours"):
+        assert "no edges were named (`--edges`)" in ended.err
+        assert f" --edges {edges['file']} -o " in place.automl("show", path.stem).out
+    if plugged:
+        assert f" {' '.join(plugged)} -o " in place.automl("show", path.stem).out
     predictions = pd.read_csv(tmp_path / "predictions.csv")
     assert len(predictions) == n_rows
     assert predictions.notna().all(axis=None)

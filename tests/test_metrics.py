@@ -218,6 +218,8 @@ def test_targets_of_one_kind_have_means_of_all_metrics_of_it():
         ("accuracy", LABELS, "not for a multilabel task.*`subset_accuracy`"),
         ("rmse", SEVERAL, "not for a multitask task.*Known for it: `d2`"),
         ("subset_acuracy", LABELS, "Did you mean `subset_accuracy`"),
+        ("sise/rmse", SEVERAL, "Did you mean `size/rmse`"),
+        ("kind/rmse", SEVERAL, "unknown metric.*`kind/"),
     ],
 )
 def test_an_objective_that_does_not_fit_several_targets_is_told(name, target, message):

@@ -260,6 +260,7 @@ def test_when_nothing_works_the_study_says_why(
     with pytest.raises(NoTrialSucceeded) as caught:
         run()
     assert f"2 x {reason}: {said}" in str(caught.value)
+    assert "run it with `--new-name`" in str(caught.value)
     failed = [result for result in run.search.results() if result.reason is reason]
     assert len(failed) == 2
     assert not made.folder.trial(0).exists()

@@ -85,6 +85,14 @@ def test_a_shape_is_inferred_from_the_heads_of_the_files(tmp_path: Path) -> None
     assert measure(pd.Series(["gone.png"]), tmp_path) == (1, 1, 1)
 
 
+def test_where_every_image_is_missing_the_folder_is_wrong(tmp_path: Path) -> None:
+    reader = ImageReader(block(), tmp_path)
+    read(reader, "a.png", "b.png")
+    (sentence,) = told(reader).splitlines()
+    assert "2 of 2 images are missing" in sentence
+    assert sentence.endswith("Check `root`.")
+
+
 def test_a_cell_may_hold_the_image_itself(tmp_path: Path) -> None:
     pixels = save(tmp_path / "a.png", 4, 6)
     content = (tmp_path / "a.png").read_bytes()

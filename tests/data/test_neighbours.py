@@ -109,6 +109,10 @@ def test_a_study_knows_what_is_made_and_what_is_asked_of_new_rows(tmp_path):
         ({"neighbours": {"file": "edges.csv", "id": "page", "start": "a", "end": "c"}}, "there is no column `c`"),
         ({"neighbours": {"file": "links.csv", "id": "page", "start": "a", "end": "b"}}, "there is no such file"),
         ({"neighbours": {"file": "edges.csv", "id": "page", "start": "a", "end": "b", "hops": 0}}, "hops"),
+        (
+            {"neighbours": {"file": "edges.csv", "id": "page", "start": "a", "end": "a"}},
+            "`start` and `end` are both `a`",
+        ),
         ({"links": pd.DataFrame({"a": ["p1", None], "b": ["p2", "p3"]})}, "1 edges have one end or none"),
         ({"forecast": {"time": "page", "horizon": 1}}, "leave one of them out"),
     ],
