@@ -39,6 +39,8 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "0",
+    # What torch's C++ code warns of is about how it is called, which is for nobody who runs a study.
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 
@@ -170,13 +172,21 @@ class IsolatedCall:
         """Returns the function's result once there is one.
 
         Raises:
-            AutomlError: What the function raised.
-            RuntimeError: It raised something else, or its process died.
+            AutomlError, RuntimeError: As of `outcome`.
         """
         while not self.done:
             wait([self.connection], timeout=MEMORY_CHECK_S)
             for message in self.poll():
                 on_message(message)
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """Returns the result of a function that is done.
+
+        Raises:
+            AutomlError: What the function raised.
+            RuntimeError: It raised something else, or its process died.
+        """
         if self.failure is None:
             return self.result
         if self.failure.error is not None:
@@ -281,8 +291,10 @@ def _death(exit_code: int | None) -> str:
 
 
 def _private_bytes(pid: int | None) -> int:
-    try:
-        info = psutil.Process(pid).memory_full_info()
-    except psutil.Error:
-        return 0
-    return int(info.uss)
+    """Returns the memory that goes when a process and those that it started end."""
+    total = 0
+    with contextlib.suppress(psutil.Error):  # one that has just ended
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            total += int(each.memory_full_info().uss)
+    return total

@@ -64,11 +64,11 @@ def metric(name: str, target: Target | Task) -> Metric:
 
 def logged(name: str, direction: Direction) -> Metric:
     """Returns an objective that a LightningModule logs: nothing here can compute it of predictions."""
+    return Metric(name, direction, frozenset(Task), "logged", -_INFINITY, _INFINITY, _not_computed)
 
-    def function(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
-        raise AssertionError(f"`{name}` is logged, not computed")
 
-    return Metric(name, direction, frozenset(Task), "logged", -_INFINITY, _INFINITY, function)
+def _not_computed(y_true: NDArray[Any], y_pred: NDArray[Any]) -> float:
+    raise AssertionError("it is logged, not computed")
 
 
 def names(target: Target | Task) -> list[str]:

@@ -109,7 +109,8 @@ class OwnModule(nn.Module):
         """Returns logits, or standardised values; (batch, n_outputs)."""
         outputs = self.outputs(as_x(blocks))
         if self.says is Says.VALUES:
-            return (outputs - self.unit[0]) / self.unit[1]
+            unit: Tensor = self.unit.to(outputs.device)
+            return (outputs - unit[0]) / unit[1]
         if self.says is Says.LABELS:
             labels = outputs[:, 0].long()
             logits = SURE * nn.functional.one_hot(labels, max(2, self.n_outputs)).double()
@@ -185,18 +186,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _ask(module: Any, x: X, by_predict_step: bool, with_targets: bool, of_classes: bool) -> Tensor:
-    """Returns what a module says of rows; (rows, ...)."""
+    """Returns what a module says of rows, where these are; (rows, ...)."""
     rows = next(iter(x.values())) if isinstance(x, dict) else x
-    batch: Any = x
+    device = next(module.parameters(), rows).device  # in the middle of a training that of the Trainer
+    batch: Any = {name: block.to(device) for name, block in x.items()} if isinstance(x, dict) else x.to(device)
     if with_targets:  # nobody knows them; the form of the batch is what is wanted
-        batch = (x, torch.zeros(len(rows), dtype=torch.int64 if of_classes else torch.float32, device=rows.device))
-    with evaluating(module), torch.inference_mode():
+        batch = (batch, torch.zeros(len(rows), dtype=torch.int64 if of_classes else torch.float32, device=device))
+    with evaluating(module), torch.no_grad():  # what it makes of lazy layers is to be trained
         given = module.predict_step(batch, 0) if by_predict_step else module(batch)
     if not isinstance(given, Tensor):
         raise TypeError(f"gives {type(given).__name__}, not a tensor")
     if given.ndim == 0 or len(given) != len(rows):
         raise ValueError(f"gives {tuple(given.shape)} for {len(rows)} rows, not one entry a row")
-    return given
+    return given.to(rows.device)
 
 
 def _meaning(given: Tensor, target: TargetSpec, said: Says | None) -> tuple[Says, str]:

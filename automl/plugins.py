@@ -43,6 +43,8 @@ REGISTERING = (
 ENTRY_POINTS = "automl.plugins"
 VARIABLE = "AUTOML_PLUGINS"
 
+_imported: dict[str, None] = {}
+
 
 @functools.cache
 def load_builtin() -> None:
@@ -90,6 +92,7 @@ def import_modules(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
+            _imported[module] = None
         except ConfigError:
             raise
         except Exception as error:  # whatever the plug-in's own code raises
@@ -98,6 +101,11 @@ def import_modules(modules: Sequence[str]) -> None:
                 where="--plugin",
                 remedy="Install it, or name a module that Python finds from this folder.",
             ) from error
+
+
+def imported() -> tuple[str, ...]:
+    """Returns the names of the plug-in modules that have been imported, for a process that is to know the same."""
+    return tuple(_imported)
 
 
 def named_modules(named: Sequence[str] = ()) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     problems += _check_tasks(space, schema, where)
     problems += _check_blocks(space, schema, where)
     problems += _check_domains(space, schema, where)
-    problems += _check_modules(written, modules, metric, where)
+    problems += _check_modules(spec, written, modules, metric, where)
     if problems:
         raise ConfigError(problems)
     splits = _split(spec, dataset, stored)
@@ -270,7 +270,7 @@ def _resolve_own_data(spec: StudySpec, base: Path, stored: Prepared | None = Non
         raise ConfigError(problems)
     modules = _modules(space)
     metric = metrics.logged(spec.objective, Direction(spec.direction))
-    problems = _check_modules(space, modules, metric, str(path))
+    problems = _check_modules(spec, space, modules, metric, str(path))
     if problems:
         raise ConfigError(problems)
     data_module = Choice(spec.data.source, spec.data.params)
@@ -347,10 +347,16 @@ def _objective(spec: StudySpec, space: SearchSpace | None, schema: Schema) -> Me
         raise ConfigError([replace(p, remedy=f"{p.remedy} {hint}".strip()) for p in error.problems]) from None
 
 
-def _check_modules(space: SearchSpace, modules: Sequence[str], metric: Metric, where: str) -> list[Problem]:
-    """Returns what does not go together with networks that are LightningModules."""
+def _check_modules(
+    spec: StudySpec, space: SearchSpace, modules: Sequence[str], metric: Metric, where: str
+) -> list[Problem]:
+    """Returns what does not go together with networks that are LightningModules, and what does with them alone."""
     problems = []
     others = [option.name for option in space.network if option.name not in modules]
+    if spec.trainer.devices > 1 and others:
+        what = f"is {spec.trainer.devices}, and `{others[0]}` trains on one device"
+        remedy = "Several devices are for LightningModules of your own alone; more workers train more trials at a time."
+        problems.append(Problem(what, "trainer.devices", remedy))
     if metric.needs == "logged":
         problems += [
             Problem(f"`{name}` logs no `{metric.name}`", f"{where}: network", "Only a LightningModule logs metrics.")

@@ -434,12 +434,17 @@ class TrainerSpec(_Strict):
     patience: Annotated[int, Field(ge=1)] = 8
     accelerator: str = "auto"
     precision: str = "32-true"
+    devices: Annotated[int, Field(ge=1)] = Field(
+        1, description="Of one trial: processes that train a LightningModule of your own together, by DDP."
+    )
 
     def settings(self, n_train: int) -> TrainerSettings:
         """Returns what a trial is told, on so many training rows."""
         epochs = min(max(round(2000 / n_train**0.5), 12), 100) if self.max_epochs == "auto" else self.max_epochs
         checks = -(-n_train // CHECK_ROWS)
-        return TrainerSettings(epochs, self.patience, self.accelerator, self.precision, checks_an_epoch=checks)
+        return TrainerSettings(
+            epochs, self.patience, self.accelerator, self.precision, checks_an_epoch=checks, devices=self.devices
+        )
 
 
 class StudySpec(_Strict):

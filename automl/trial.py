@@ -115,12 +115,10 @@ def _run_on_own_data(task: TrialTask, report: Callable[[EpochReport], bool], pau
     """Returns what `run_trial` does, of a LightningModule that a LightningDataModule feeds: there is no table."""
     started = time.monotonic()
     assert task.data_module is not None
-    assert task.direction is not None
-    trained = adapt.fit_own_data(
+    network, trained = adapt.fit_own_data(
         task.configuration,
         task.data_module,
-        task.objective,
-        task.direction,
+        _objective(task, NO_TABLE),
         task.settings,
         seed=task.seed,
         report=report,
@@ -130,7 +128,7 @@ def _run_on_own_data(task: TrialTask, report: Callable[[EpochReport], bool], pau
     target = TargetSpec(NO_TABLE.target.task, NO_TABLE.target.n_outputs)
     preprocessing = Preprocessing((), NO_TABLE, seed=task.seed)
     preprocessing.inputs = trained.inputs
-    member = Member(preprocessing, trained.network, task.configuration.network, target)
+    member = Member(preprocessing, network, task.configuration.network, target)
     Predictor(NO_TABLE, [member]).save(task.out / "model")
     seconds = time.monotonic() - started + trained.seconds_before
     scores = {**trained.logged, task.objective: trained.value}

@@ -721,6 +721,7 @@ class TrainerSettings:
         patience: Epochs without a better validation score after which training stops.
         checks_an_epoch: How often validation rows are scored, and a trial can be pruned, as an epoch goes on.
         accelerator, precision: As Lightning's Trainer takes them.
+        devices: Processes that train a LightningModule together, each on a device of its own.
         memory: Bytes that a training may take beside its data, as far as that can be told before; None: any.
     """
 
@@ -730,6 +731,7 @@ class TrainerSettings:
     precision: str = "32-true"
     memory: int | None = None
     checks_an_epoch: int = 1
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True)

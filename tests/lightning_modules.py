@@ -85,6 +85,33 @@ class Witness(Classifier):
         self.log("test_seen", sum(row in self.seen for row in rows) / len(rows))
 
 
+class Plain(pl.LightningModule):
+    """One layer, which a seed and its rows alone decide; tells how many rows one process has seen in an epoch."""
+
+    def __init__(self, lr: float = 0.1, lazy: bool = False):
+        super().__init__()
+        self.layer, self.lr, self.n_seen = nn.LazyLinear(2) if lazy else nn.Linear(2, 2), lr, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.n_seen += len(batch[0])
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def on_train_epoch_start(self) -> None:
+        self.n_seen = 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", F.cross_entropy(self(batch[0]), batch[1]))
+
+    def on_train_epoch_end(self) -> None:
+        self.log("n_seen", float(self.n_seen))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
 class Late(pl.LightningModule):
     """Gives a logit that is the same of all rows after the first epoch, and one of each row after the second."""
 
@@ -147,12 +174,12 @@ class Gan(pl.LightningModule):
 class Strange(pl.LightningModule):
     """Does one thing that a study cannot use."""
 
-    def __init__(self, what: str = "raises in __init__"):
+    def __init__(self, what: str = "raises in __init__", width: int = 0):
         super().__init__()
         if what == "raises in __init__":
             raise ValueError("no such width")
         self.what = what
-        self.layer = nn.LazyLinear(2)
+        self.layer = nn.Linear(width, 2) if width else nn.LazyLinear(2)
 
     def setup(self, stage: str) -> None:
         if self.what == "raises in setup":
@@ -222,16 +249,23 @@ class Split(pl.LightningDataModule):
         return DataLoader(self.parts[2], 20)
 
 
-@contextmanager
-def registered() -> Iterator[None]:
-    """Has these classes in the catalogues as `my.Classifier` and so on, and then no longer."""
-    known = {"network": (Classifier, Witness, Late, Gan, Strange), "source": (Numbers, Split)}
-    for kind, classes in known.items():
+KNOWN = {"network": (Classifier, Witness, Plain, Late, Gan, Strange), "source": (Numbers, Split)}
+
+
+def register() -> None:
+    """Puts these classes into the catalogues as `my.Classifier` and so on."""
+    for kind, classes in KNOWN.items():
         for each in classes:
             CATALOGUES[kind].add(f"my.{each.__name__}", each)
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Has these classes in the catalogues, and then no longer."""
+    register()
     try:
         yield
     finally:
-        for kind, classes in known.items():
+        for kind, classes in KNOWN.items():
             for each in classes:
                 del CATALOGUES[kind]._components[f"my.{each.__name__}"]

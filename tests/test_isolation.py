@@ -60,6 +60,11 @@ def grow(caller):
         held.append(bytearray(os.urandom(1 << 20) * 20))
         time.sleep(0.01)
 
+def grow_in_a_child(caller):
+    import subprocess
+    code = "import os, time; held = os.urandom(400 << 20); time.sleep(60)"
+    subprocess.run([sys.executable, "-c", code])
+
 def until_stopped(caller):
     caller.send("ready")
     while not caller.asks_to_stop:
@@ -178,8 +183,9 @@ def test_a_limit_of_time_is_held(run: ModuleType) -> None:
     assert gone(int(str(pid)))
 
 
-def test_a_limit_of_memory_is_held(run: ModuleType) -> None:
-    call = IsolatedCall(run.grow, memory_limit=300_000_000, time_limit_s=30)
+@pytest.mark.parametrize("function", ["grow", "grow_in_a_child"])
+def test_a_limit_of_memory_is_held(run: ModuleType, function: str) -> None:
+    call = IsolatedCall(getattr(run, function), memory_limit=300_000_000, time_limit_s=30)
     finished(call)
     assert call.failure is not None
     assert call.failure.kind == "memory"

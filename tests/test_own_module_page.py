@@ -27,9 +27,9 @@ def test_the_tutorial(place: Workplace) -> None:
         else:
             name = block.partition("\n")[0].removeprefix("# ")
             (place.path / name).write_text(block, encoding="utf-8")
-    digits, table, gan = (
+    digits, table, gan, together = (
         json.loads((place.path / ".automl" / "studies" / name / "result.json").read_text())
-        for name in ("digits", "digits_table", "gan")
+        for name in ("digits", "digits_table", "gan", "digits_together")
     )
     assert digits["metric"] == {"name": "val_acc", "direction": "maximize"}
     assert digits["validation"] > 0.5
@@ -40,6 +40,8 @@ def test_the_tutorial(place: Workplace) -> None:
     assert (said.to_numpy().argmax(axis=1) == range(10)).mean() > 0.5
     assert table["test"] < 2.0  # of ten classes, guessed: 2.3
     assert {"network.LitGan.critic", "network.LitGan.smooth"} <= set(gan["best"]["configuration"])
+    assert together["validation"] > 0.3
+    assert [trial["state"] for trial in together["leaderboard"]].count("failed") == 0
     runs = {run.data.tags["mlflow.runName"]: run for run in place.runs() if run.data.params["network"] == "LitDigits"}
     assert {"train_loss", "val_loss", "val_acc", "best_val_acc"} <= set(runs["trial 0"].data.metrics)
 

@@ -442,6 +442,7 @@ def test_what_is_wrong_with_a_lightning_module_is_told_before_the_first_trial(
     [
         ({"objective": "val_loss"}, "my.Classifier", "If it is a metric that your module logs, say its `direction`"),
         ({"objective": "val_loss", "direction": "minimize"}, "mlp", "`mlp` logs no `val_loss`"),
+        ({"trainer": {"devices": 2}}, "mlp", "trainer.devices: is 2, and `mlp` trains on one device. Several devices"),
         ({"data": {"source": "parquet", "params": {"path": "table.parquet"}}}, "mlp", "data.target: is missing"),
         ({}, "my.Strange", "`roc_auc` cannot be computed of what `Strange` says: its `forward` raises NotImpl"),
     ],

@@ -11,7 +11,7 @@ from pandas.api import types
 from automl.values import ColumnKind
 
 _ID_NAME = re.compile(r"(?:^|[\W_])(?i:id|uuid|guid|key|index|idx)$|[a-z](?:Id|ID|Key)$|^Unnamed: 0$")
-_DATE = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?"  # stricter than ISO 8601, by which `2020` and `20200101` are dates as well
+_DATE = r"\d{4}-\d{2}(?:-\d{2}(?:[T ].*)?)?"  # stricter than ISO 8601, by which `2020` and `20200101` are dates as well
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "timedelta64", "timedelta")
 _TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 

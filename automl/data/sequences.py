@@ -39,10 +39,12 @@ class Readings:
     Attributes:
         values: Those of one id after those of another, in order of time; (steps, channels).
         places: Id, in its canonical spelling -> first row and the row after the last.
+        n_doubled: Rows whose id and time an earlier one has.
     """
 
     values: NDArray[np.float32]
     places: Mapping[str, tuple[int, int]]
+    n_doubled: int = 0
 
     def lengths(self, cells: pd.Series[Any]) -> NDArray[np.int64]:
         """Returns how many steps there are for each of the ids that are known."""
@@ -80,7 +82,8 @@ def gather(table: pd.DataFrame, how: LongTable, where: str) -> Readings:
     ends = np.cumsum(np.bincount(codes, minlength=len(words)))
     starts = np.concatenate([[0], ends[:-1]])
     places = {word: (int(first), int(last)) for word, first, last in zip(words, starts, ends, strict=True)}
-    return Readings(np.column_stack(channels)[order], places)
+    n_doubled = 0 if time is None else int(pd.DataFrame({"id": codes, "time": time}).duplicated().sum())
+    return Readings(np.column_stack(channels)[order], places, n_doubled)
 
 
 def measure(readings: Readings, cells: pd.Series[Any]) -> int:
@@ -210,6 +213,9 @@ class SequenceReader:
             yield f"{place}: of {self._n_cut:,} sequences of more than {n_steps} steps, the {self._how.keep} are used."
         if self._n_short:
             yield f"{place}: {self._n_short:,} sequences have one step only."
+        if self._readings is not None and self._readings.n_doubled:
+            what = f"{self._readings.n_doubled:,} rows have the `{self._how.time}` of an earlier one of the same id"
+            yield f"{place}: {what}; they count as steps after it."
         if self._n_void:
             yield f"{place}: {self._n_void:,} sequences hold no value at all."
 

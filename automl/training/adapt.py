@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import math
-import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 
-from automl import architecture, decision, losses
+from automl import architecture, decision, losses, metrics
 from automl.components import Component, catalogue
 from automl.errors import AutomlError, ModuleError, TrainingDiverged, did_you_mean
 from automl.own_module import TRAITS, OwnModule, Says, as_x, evaluating, lightning_of
-from automl.training.checkpoint import Checkpoint, Paused, State, random_state, set_random_state
-from automl.training.fit import Ending, Fit, checked, quiet
+from automl.training import ranks
+from automl.training.checkpoint import Checkpoint, Paused, State
+from automl.training.fit import Fit, checked, quiet
 from automl.training.loaders import Batches
+from automl.training.watch import Changed, Report, Score, Trained, Watch, fitting, numbers, watching
 from automl.values import (
     FULL,
     BlockSpec,
@@ -49,9 +52,6 @@ from automl.values import (
     TrainerSettings,
 )
 
-Report = Callable[[EpochReport], bool]
-Score = Callable[[Mapping[str, float]], float]
-
 #: What outputs of classes can be taken for, in words.
 READ_AS = {
     Says.LOGITS: "logits",
@@ -67,39 +67,45 @@ class Rows:
     `x` is the tensor of the only block of the table after preprocessing, (batch, columns) of numbers or (batch,
     channels, height, width) of images; a dictionary of such by name where there are several. `y` are class positions
     as int64, or values in their own unit as float32; (batch,).
+
+    Args:
+        is_shared: Whether processes that train together get each their share of a batch, so that together they train on
+            the batch that was chosen.
     """
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches, *, is_shared: bool = False) -> None:
         self.batches = batches
+        self._is_shared = is_shared
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        rank, n = (ranks.rank(), ranks.size()) if self._is_shared else (0, 1)
         for inputs, y in self.batches:
-            yield as_x(inputs), y
+            mine = slice(rank, None, n) if len(y) >= 2 * n else slice(None)  # none is left without rows, or with one
+            yield as_x({name: block[mine] for name, block in inputs.items()}), y[mine]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A finished training of a module.
+class _Plan:
+    """What is trained how: all that a process needs to be told.
 
     Attributes:
-        network: With the weights of the best epoch, in evaluation mode, on the CPU.
-        value: The objective after that epoch.
-        logged: What else the module logged then.
-        inputs: Shape of one row of what it was fed with, as far as that is one tensor.
+        data: Rows; or the LightningDataModule.
+        n_batches: Of an epoch, of training and of validation; None: all.
+        keeps_last: Whether the last weights are wanted, and not the best.
     """
 
-    network: OwnModule
-    value: float
-    logged: Mapping[str, float]
-    best_epoch: int
-    n_epochs: int
-    stopped: Ending
-    history: tuple[EpochReport, ...]
-    seconds_before: float
-    inputs: InputSpec = field(default_factory=lambda: InputSpec({}))
+    configuration: Configuration
+    data: PreparedData | Choice
+    metric: Metric
+    settings: TrainerSettings
+    seed: int
+    stop_at: float | None = None
+    checkpoint: Checkpoint | None = None
+    n_batches: int | None = None
+    keeps_last: bool = False
 
 
 def fit(
@@ -123,18 +129,9 @@ def fit(
         Paused, StorageError: As of `fit.fit`.
     """
     with quiet():
-        looked_at = checked(data.val, seed)
-        traits = catalogue("network")[configuration.network.name].traits
-
-        def train(kept: State | None) -> Trained:
-            network, rows, val = _of_table(configuration, data, seed)
-            score = _score(network, looked_at, data.target, metric, traits)
-            return _train(network, rows, val, None, score, metric.direction, settings,
-                          seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
-
-        trained = _gone_on(train, checkpoint)
-        network, value, predictions = trained.network, trained.value, np.empty(0)
-        _look(network, looked_at, data.target, traits)
+        network, trained = _carry_out(_Plan(configuration, data, metric, settings, seed, stop_at, checkpoint), report)
+        value, predictions = trained.value, np.empty(0)
+        _look(network, checked(data.val, seed), data.target, _traits(configuration))
         if metric.needs != "logged":
             predictions = _predictions(network, data.val, data.target)
             value = decision.score(metric, [data.val.target], [predictions])
@@ -156,34 +153,22 @@ def fit(
 def fit_own_data(
     configuration: Configuration,
     data_module: Choice,
-    objective: str,
-    direction: Direction,
+    metric: Metric,
     settings: TrainerSettings,
     *,
     seed: int,
     report: Report,
     stop_at: float | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained:
-    """Returns a user's LightningModule trained on what a LightningDataModule gives, at the epoch that did best.
+) -> tuple[OwnModule, Trained]:
+    """Returns a user's LightningModule trained on what a LightningDataModule gives, with the weights of the best epoch.
 
     Raises:
         ModuleError, TrainingDiverged, Paused, StorageError: As of `fit`.
     """
     with quiet():
-
-        def train(kept: State | None) -> Trained:
-            source = _data_module(data_module, configuration, seed)
-            network = _built(configuration.network, InputSpec({}), 1, seed)
-            trained = _train(network, None, None, source, partial(_logged, objective), direction, settings,
-                             seed=seed, report=report, stop_at=stop_at, checkpoint=checkpoint, kept=kept)  # fmt: skip
-            x = _first_x(source)
-            if x is not None:
-                trained.network.look_at(x)
-            shape = {"x": BlockSpec("own", tuple(x.shape[1:]))} if isinstance(x, Tensor) else {}
-            return replace(trained, inputs=InputSpec(shape))
-
-        return _gone_on(train, checkpoint)
+        plan = _Plan(configuration, data_module, metric, settings, seed, stop_at, checkpoint)
+        return _carry_out(plan, report)
 
 
 def retrain(
@@ -197,19 +182,14 @@ def retrain(
 ) -> OwnModule | None:
     """Returns what `fit.retrain` does, of a user's LightningModule: trained on all rows, with none to validate it."""
     with quiet():
-        network, train, _ = _of_table(configuration, data, seed)
-        deadline = math.inf if stop_at is None else stop_at
-
-        def score(logged: Mapping[str, float]) -> float:
-            return 0.0
-
-        trained = _train(network, train, None, None, score, Direction.MINIMIZE,
-                         replace(settings, max_epochs=n_epochs, patience=n_epochs), seed=seed,
-                         report=lambda epoch: False, stop_at=stop_at, keeps_last=True)  # fmt: skip
-        if trained.stopped == "deadline" or time.monotonic() >= deadline:
+        as_long = replace(settings, max_epochs=n_epochs, patience=n_epochs)
+        unscored = metrics.logged("nothing", Direction.MINIMIZE)
+        plan = _Plan(configuration, data, unscored, as_long, seed, stop_at, keeps_last=True)
+        network, trained = _carry_out(plan, _unheard)
+        if trained.stopped == "deadline" or (stop_at is not None and time.monotonic() >= stop_at):
             return None
-        _look(trained.network, data.train, data.target, catalogue("network")[configuration.network.name].traits)
-    return trained.network
+        _look(network, data.train, data.target, _traits(configuration))
+    return network
 
 
 def attempt(
@@ -231,25 +211,15 @@ def attempt(
         ModuleError: With what a trial would fail of.
     """
     settings = TrainerSettings(max_epochs=1, accelerator="cpu")
-
-    def report(epoch: EpochReport) -> bool:
-        return False
-
     with quiet():
-        if isinstance(data, Choice):
-            source = _data_module(data, configuration, seed)
-            network = _built(configuration.network, InputSpec({}), 1, seed)
-            with contextlib.suppress(TrainingDiverged):  # of one batch
-                _train(network, None, None, source, partial(_logged, metric.name), metric.direction, settings,
-                       seed=seed, report=report, n_batches=1)  # fmt: skip
-            return _n_rows(source)
-        network, train, val = _of_table(configuration, data, seed)
-        traits = catalogue("network")[configuration.network.name].traits
-        score = _score(network, data.val, data.target, metric, traits)
         with contextlib.suppress(TrainingDiverged):  # of one batch of a few rows
-            _train(network, train, val, None, score, metric.direction, settings,
-                   seed=seed, report=report, n_batches=1)  # fmt: skip
-    return 0
+            _carry_out(_Plan(configuration, data, metric, settings, seed, n_batches=1), _unheard)
+        if not isinstance(data, Choice):
+            return 0
+        source = _data_module(data, configuration, seed)
+        with _explained(source):
+            _set_up(source)
+        return _n_rows(source)
 
 
 def test(network: OwnModule, data_module: Choice, configuration: Configuration, *, seed: int) -> dict[str, float]:
@@ -274,7 +244,7 @@ def test(network: OwnModule, data_module: Choice, configuration: Configuration, 
             trainer = _trainer(lightning, TrainerSettings(accelerator="cpu"), [], scratch)
             _seed(seed)  # `setup` draws as it did before the training
             trainer.test(network.module, datamodule=source, verbose=False)
-        return _numbers(trainer)
+        return numbers(trainer)
 
 
 # --- what it is trained on ---------------------------------------------------------------------------------------
@@ -286,7 +256,8 @@ def _of_table(configuration: Configuration, data: PreparedData, seed: int) -> tu
     as_they_are = [replace(part, mean=0.0, scale=1.0) for part in data.target.parts]
     unit = replace(data.target, mean=0.0, scale=1.0, parts=tuple(as_they_are))  # nobody tells it another unit
     size = max(data.train.sizes) if configuration.batch_size == FULL else int(configuration.batch_size)
-    return network, Rows(Batches(data.train, unit, size, seed=seed)), Rows(Batches(data.val, unit, size))
+    train = Rows(Batches(data.train, unit, size, seed=seed), is_shared=True)
+    return network, train, Rows(Batches(data.val, unit, size))
 
 
 def _built(choice: Choice, inputs: InputSpec, n_outputs: int, seed: int) -> OwnModule:
@@ -313,6 +284,12 @@ def _data_module(choice: Choice, configuration: Configuration, seed: int) -> Any
     with _explained(component.factory):
         _seed(seed)
         return component.factory(**given)
+
+
+def _set_up(source: Any) -> None:
+    """Lets a LightningDataModule get its data, as a Trainer does."""
+    source.prepare_data()
+    source.setup("fit")
 
 
 def _first_x(source: Any) -> Any:
@@ -348,13 +325,17 @@ def _logged(objective: str, logged: Mapping[str, float]) -> float:
     )
 
 
-def _score(
-    network: OwnModule, val: Part | ShardedPart, target: TargetSpec, metric: Metric, traits: frozenset[str]
-) -> Score:
+def _score(network: OwnModule, plan: _Plan) -> Score:
     """Returns what tells the objective after an epoch, of what the module logged or says of validation rows."""
-    if metric.needs == "logged":
-        return partial(_logged, metric.name)
-    return partial(_computed, network, val, target, metric, traits)
+    if isinstance(plan.data, Choice) or plan.metric.needs == "logged":
+        return partial(_logged, plan.metric.name)
+    looked_at = checked(plan.data.val, plan.seed)
+    return partial(_computed, network, looked_at, plan.data.target, plan.metric, _traits(plan.configuration))
+
+
+def _traits(configuration: Configuration) -> frozenset[str]:
+    """Returns what the plug-in says of a module's outputs."""
+    return catalogue("network")[configuration.network.name].traits
 
 
 def _computed(
@@ -399,74 +380,126 @@ def _predictions(network: OwnModule, part: Part | ShardedPart, target: TargetSpe
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-class _Changed(Exception):
-    """What was kept of a training does not fit the module: its code has changed since."""
+def _carry_out(plan: _Plan, report: Report) -> tuple[OwnModule, Trained]:
+    """Returns the trained network, with the weights that are wanted, and how its training went."""
+    if plan.settings.devices == 1:
+        return _gone_on(plan, report)
+    pause = plan.checkpoint.pause if plan.checkpoint is not None else _unasked
+    told = plan if plan.checkpoint is None else replace(plan, checkpoint=plan.checkpoint.paused_by(_unasked))
+    weights, trained = ranks.together(_with_others, told, plan.settings.devices, report=report, pause=pause)
+    network, *_ = _begun(plan)
+    network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+    network.eval().float()
+    return network, trained
 
 
-def _gone_on(train: Callable[[State | None], Trained], checkpoint: Checkpoint | None) -> Trained:
+def _with_others(plan: _Plan, report: Report, pause: Callable[[], bool]) -> tuple[bytes, Trained]:
+    """Returns weights, as torch saves them, and course of a training that this process has a share in."""
+    kept_in = None if plan.checkpoint is None else plan.checkpoint.paused_by(pause)
+    with quiet():
+        network, trained = _gone_on(replace(plan, checkpoint=kept_in), report)
+    weights = io.BytesIO()  # a tensor would be sent as memory that ends with this process
+    torch.save(network.state_dict(), weights)
+    return weights.getvalue(), trained
+
+
+def _gone_on(plan: _Plan, report: Report) -> tuple[OwnModule, Trained]:
     """Returns a training that went on from where it was kept; that was begun anew where the code has changed since."""
-    kept = None if checkpoint is None else checkpoint.load()
+    kept = None if plan.checkpoint is None else plan.checkpoint.load()
     if kept is not None:
-        with contextlib.suppress(_Changed):
-            return train(kept)
-    return train(None)
+        with contextlib.suppress(Changed):
+            return _trained(plan, report, kept)
+    return _trained(plan, report, None)
 
 
-def _train(
-    network: OwnModule,
-    train: Rows | None,
-    val: Rows | None,
-    source: Any,
-    score: Score,
-    direction: Direction,
-    settings: TrainerSettings,
-    *,
-    seed: int,
-    report: Report,
-    stop_at: float | None = None,
-    checkpoint: Checkpoint | None = None,
-    kept: State | None = None,
-    n_batches: int | None = None,
-    keeps_last: bool = False,
-) -> Trained:
-    """Returns a trained module; of its own LightningDataModule `source`, or of rows.
+def _trained(plan: _Plan, report: Report, kept: State | None) -> tuple[OwnModule, Trained]:
+    """Returns what `_carry_out` does.
 
     Raises:
-        _Changed: It cannot go on from what was `kept`.
+        Changed: It cannot go on from what was `kept`.
     """
-    lightning = lightning_of(network.module)
+    network, train, val, source = _begun(plan)
+    is_first = ranks.rank() == 0
+    checkpoint = plan.checkpoint if is_first else None
+    score = _score(network, plan) if is_first and not plan.keeps_last else _unscored
     generators = [] if train is None or train.batches.generator is None else [train.batches.generator]
-    deadline = math.inf if stop_at is None else stop_at
-    watch = _Watch(network, score, direction, settings.patience, report, deadline, checkpoint, generators, keeps_last)
+    deadline = math.inf if plan.stop_at is None else plan.stop_at
+    watch = Watch(network, score, plan.metric.direction, plan.settings.patience, report, deadline, checkpoint,
+                  generators, plan.keeps_last)  # fmt: skip
     if kept is not None and kept["ended"]:
-        with _fitting():
+        with fitting():
             network.load_state_dict(kept["watch"]["weights"])
         watch.resume(kept["watch"])
     else:
         watch.going_on = kept
-        # As a callback that keeps checkpoints it is called last, when all has been logged.
-        callback = type("Watching", (_Callback, lightning.callbacks.Checkpoint), {})()
-        callback.watch = watch
-        with _explained(network.module, source), _with_children(), tempfile.TemporaryDirectory() as scratch:
-            trainer = _trainer(lightning, settings, [callback], scratch, n_batches)
+        lightning = lightning_of(network.module)
+        with _explained(network.module, source), ranks.with_children(), tempfile.TemporaryDirectory() as scratch:
+            if ranks.size() > 1:
+                _settle(network, train, source)
+            trainer = _trainer(lightning, plan.settings, [watching(lightning, watch)], scratch, plan.n_batches)
             if source is not None:
-                _seed(seed)  # `setup` draws alike after whichever network's weights, and before the test
+                _seed(plan.seed)  # `setup` draws alike after whichever network's weights, and before the test
                 trainer.fit(network.module, datamodule=source)
             else:
                 trainer.fit(network.module, train, val)
         if checkpoint is not None and watch.ended_by_itself:
             checkpoint.epoch_ended(lambda: {"watch": watch.state(), "ended": True}, is_last=True)
-    return watch.result()
+    trained = watch.result()
+    if source is not None and (x := _first_x(source)) is not None:
+        network.look_at(x)
+        trained = replace(trained, inputs=InputSpec({"x": BlockSpec("own", tuple(x.shape[1:]))}))
+    return network, trained
+
+
+def _begun(plan: _Plan) -> tuple[OwnModule, Rows | None, Rows | None, Any]:
+    """Returns the module with fresh weights, and what it is trained on: rows of training and validation, or its own."""
+    if isinstance(plan.data, Choice):
+        source = _data_module(plan.data, plan.configuration, plan.seed)
+        return _built(plan.configuration.network, InputSpec({}), 1, plan.seed), None, None, source
+    return *_of_table(plan.configuration, plan.data, plan.seed), None
+
+
+def _settle(network: OwnModule, train: Rows | None, source: Any) -> None:
+    """Lets layers that take their size from what they are fed with take it: before processes can share them."""
+    if not any(isinstance(one, UninitializedParameter) for one in network.parameters()):
+        return
+    if source is not None:
+        _set_up(source)
+    x = _first_x(source) if train is None else next(iter(train))[0]
+    problem = "no rows that it could be shown" if x is None else network.look_at(x)
+    if lost := [name for name, one in network.module.named_parameters() if isinstance(one, UninitializedParameter)]:
+        raise ModuleError(
+            f"the size of `{lost[0]}` is not known before training" + (f": {problem}" if problem else ""),
+            where="trainer.devices",
+            remedy="Processes that train together need all sizes: no lazy layer there, or 1 device.",
+        )
+
+
+def _unheard(epoch: EpochReport) -> bool:
+    return False
+
+
+def _unasked() -> bool:
+    return False
+
+
+def _unscored(logged: Mapping[str, float]) -> float:
+    return 0.0
 
 
 def _trainer(
     lightning: Any, settings: TrainerSettings, callbacks: list[Any], scratch: str, n_batches: int | None = None
 ) -> Any:
     """Returns a Trainer that prints nothing and leaves nothing behind."""
+    environments = sys.modules[lightning.plugins.ClusterEnvironment.__module__.rpartition(".")[0]]
     trainer = lightning.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.accelerator,
-        devices=1,
+        devices=ranks.size(),
+        # Of a module whatever may go unused in a step: that of a GAN that is not its turn.
+        strategy=lightning.strategies.DDPStrategy(find_unused_parameters=True) if ranks.size() > 1 else "auto",
+        # Whatever batch system runs this, it knows nothing of these processes.
+        plugins=[environments.LightningEnvironment()],
         precision=settings.precision,
         callbacks=callbacks,
         # Modules draw into their logger: into one that keeps nothing. What they log is read from the Trainer.
@@ -484,254 +517,7 @@ def _trainer(
     return trainer
 
 
-class _Callback:
-    """What Lightning calls; all is done by a `_Watch`."""
-
-    watch: _Watch
-
-    def on_train_start(self, trainer: Any, module: Any) -> None:
-        self.watch.began(trainer)
-
-    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        self.watch.epoch_begins(trainer)
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.watch.batch_ended(trainer, batch_idx)
-
-    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        self.watch.epoch_ended(trainer)
-
-
-class _Watch:
-    """Scores every epoch, keeps the best weights and the training, and decides when it ends.
-
-    Args:
-        patience: Epochs without a better score after which training ends.
-        deadline: `time.monotonic()` by which it ends.
-        generators: What batches are drawn with.
-        keeps_last: Whether the last weights are wanted, and not the best.
-    """
-
-    def __init__(
-        self,
-        network: OwnModule,
-        score: Score,
-        direction: Direction,
-        patience: int,
-        report: Report,
-        deadline: float,
-        checkpoint: Checkpoint | None,
-        generators: Sequence[torch.Generator],
-        keeps_last: bool,
-    ) -> None:
-        self._network = network
-        self._score = score
-        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-        self._patience = patience
-        self._report = report
-        self._deadline = deadline
-        self._checkpoint = checkpoint
-        self._generators = generators
-        self._keeps_last = keeps_last
-        self.going_on: State | None = None
-        self._stopped: Ending = "max_epochs"
-        self._problem: AutomlError | None = None
-        self._history: list[EpochReport] = []
-        self._best: EpochReport | None = None
-        self._logged: Mapping[str, float] = {}
-        self._weights: dict[str, Tensor] = {}
-        self._n_epochs = 0
-        self._seconds_before = 0.0
-        self._epoch_began = self._trained = 0.0
-        self._rate: dict[str, float] = {}  # of the first optimizer, as an epoch begins
-        self._reserve = 0.0  # seconds that validation takes, once one has been seen
-
-    # --- what Lightning calls --------------------------------------------------------------------------------------
-
-    def began(self, trainer: Any) -> None:
-        """Puts everything where it was, if the training was cut off."""
-        if self.going_on is None:
-            return
-        with _fitting():
-            self._put_back(trainer, self.going_on)
-        self.resume(self.going_on["watch"])
-
-    def _put_back(self, trainer: Any, kept: State) -> None:
-        self._network.load_state_dict(kept["network"])
-        for optimizer, state in zip(trainer.optimizers, kept["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        for config, state in zip(trainer.lr_scheduler_configs, kept["schedules"], strict=True):
-            config.scheduler.load_state_dict(state)
-        trainer.precision_plugin.load_state_dict(kept["precision"])
-        trainer.fit_loop.load_state_dict(kept["loops"])
-        trainer.fit_loop.restarting = False  # nothing is half done: an epoch begins
-        trainer.fit_loop._resuming_from_checkpoint = False  # with batches that are drawn once generators are back
-        for callback in trainer.callbacks:
-            if callback.state_key in kept["callbacks"]:
-                callback.load_state_dict(kept["callbacks"][callback.state_key])
-        self._network.module.on_load_checkpoint({"state_dict": self._network.module.state_dict(), **kept["module"]})
-
-    def epoch_begins(self, trainer: Any) -> None:
-        """Keeps the training between two epochs, when nothing is half done."""
-        if self.going_on is not None:
-            for generator, state in zip(self._generators, self.going_on["generators"], strict=True):
-                generator.set_state(state)
-            set_random_state(self.going_on["random"])
-            self.going_on = None
-        elif self._checkpoint is not None and self._n_epochs:
-            self._checkpoint.epoch_ended(partial(self._state, trainer))
-        rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        self._rate = {"learning_rate": rates[0]} if rates else {}
-        self._epoch_began = time.monotonic()
-
-    def batch_ended(self, trainer: Any, batch_idx: int) -> None:
-        """Ends training when what is left is needed for validation."""
-        self._trained = now = time.monotonic()
-        n_val = sum(n for n in _flat(trainer.num_val_batches) if math.isfinite(n))
-        reserve = self._reserve or (now - self._epoch_began) * n_val / (batch_idx + 1)
-        if now + 2 * reserve >= self._deadline:  # the rows are scored once more in the end
-            self._stopped, trainer.should_stop = "deadline", True
-
-    def epoch_ended(self, trainer: Any) -> None:
-        """Scores the epoch."""
-        self._n_epochs += 1
-        now = time.monotonic()
-        self._reserve = now - max(self._trained, self._epoch_began)
-        ending = self._judge(_numbers(trainer), now - self._epoch_began)
-        if ending is not None:
-            self._stopped, trainer.should_stop = ending, True
-
-    def _judge(self, logged: Mapping[str, float], seconds: float) -> Ending | None:
-        """Returns why to stop after this epoch, if to stop."""
-        read_as = self._network.says
-        value = self._score(logged)
-        lost = next((name for name, p in self._network.named_parameters() if not bool(p.isfinite().all())), None)
-        if not math.isfinite(value) or lost is not None:
-            what = f"the objective was {value}" if lost is None else f"the weights `{lost}` were not finite"
-            self._problem = TrainingDiverged(
-                f"{what} after epoch {self._n_epochs}",
-                remedy="A lower learning rate is the first thing to try.",
-            )
-            return "diverged"
-        numbers = {name: number for name, number in logged.items() if math.isfinite(number)}
-        current = EpochReport(
-            step=len(self._history),
-            value=value,
-            metrics={**self._rate, **numbers, "epoch_seconds": seconds},
-            epoch=self._n_epochs - 1,
-        )
-        self._history.append(current)
-        if read_as not in (Says.NOTHING, self._network.says):  # what was scored before was read as what it is not
-            self._best = None
-        if self._best is None or self._keeps_last or self._sign * value < self._sign * self._best.value:
-            self._best, self._logged = current, numbers
-            self._weights = _copied(self._network)
-        if self._report(current):
-            return "report"
-        if self._stopped == "deadline" or time.monotonic() + self._reserve >= self._deadline:
-            return "deadline"
-        return "patience" if current.step - self._best.step >= self._patience else None
-
-    # --- what is kept ----------------------------------------------------------------------------------------------
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """Whether training ended for a reason of its own."""
-        return self._stopped in ("max_epochs", "patience")
-
-    def _state(self, trainer: Any) -> dict[str, Any]:
-        of_module: dict[str, Any] = {"state_dict": {}}
-        self._network.module.on_save_checkpoint(of_module)
-        return {
-            "network": self._network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-            "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
-            "precision": trainer.precision_plugin.state_dict(),
-            "loops": trainer.fit_loop.state_dict(),
-            "callbacks": {one.state_key: state for one in trainer.callbacks if (state := one.state_dict())},
-            "module": {name: value for name, value in of_module.items() if name != "state_dict"},
-            "generators": [generator.get_state() for generator in self._generators],
-            "random": random_state(),
-            "watch": self.state(),
-            "ended": False,
-        }
-
-    def state(self) -> dict[str, Any]:
-        """Returns what `resume` takes."""
-        return {
-            "history": [asdict(epoch) for epoch in self._history],
-            "best": None if self._best is None else self._best.step,
-            "logged": dict(self._logged),
-            "weights": self._weights,
-            "n_epochs": self._n_epochs,
-            "stopped": self._stopped,
-        }
-
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Goes on with what `state` returned; reports again what was reported, since nobody may have heard it."""
-        self._history = [EpochReport(**epoch) for epoch in state["history"]]
-        self._best = None if state["best"] is None else self._history[state["best"]]
-        self._logged, self._weights = state["logged"], state["weights"]
-        self._n_epochs, self._stopped = state["n_epochs"], state["stopped"]
-        for epoch in self._history:
-            self._report(epoch)
-        self._seconds_before = sum(epoch.metrics["epoch_seconds"] for epoch in self._history)
-
-    def result(self) -> Trained:
-        """Returns the training's end, with the best weights in the module."""
-        if self._best is None:
-            what = "the module was not trained for a single epoch: there was no time, or no batch"
-            raise self._problem or ModuleError(what)
-        self._network.load_state_dict(self._weights)
-        self._network.cpu().eval()
-        self._network.module.float()
-        return Trained(
-            network=self._network,
-            value=self._best.value,
-            logged=self._logged,
-            best_epoch=self._best.epoch,
-            n_epochs=self._n_epochs,
-            stopped=self._stopped,
-            history=tuple(self._history),
-            seconds_before=self._seconds_before,
-        )
-
-
-def _copied(network: OwnModule) -> dict[str, Tensor]:
-    return {name: weight.detach().cpu().clone() for name, weight in network.state_dict().items()}
-
-
-def _numbers(trainer: Any) -> dict[str, float]:
-    """Returns what a module has logged, by name."""
-    return {str(name): float(value) for name, value in trainer.callback_metrics.items()}
-
-
-def _flat(numbers: Any) -> list[float]:
-    return [float(number) for number in (numbers if isinstance(numbers, (list, tuple)) else [numbers])]
-
-
 # --- around it ---------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _fitting() -> Iterator[None]:
-    """Turns what is raised where a module, or what it is trained by, is not what was kept."""
-    try:
-        yield
-    except Exception as error:  # whatever the module's own code makes of it
-        raise _Changed from error
-
-
-@contextlib.contextmanager
-def _with_children() -> Iterator[None]:
-    """Lets a process that ends with its launcher have children: those of a DataLoader, which end with it."""
-    settings: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    before = settings.get("daemon")
-    settings["daemon"] = False
-    try:
-        yield
-    finally:
-        settings["daemon"] = before
 
 
 @contextlib.contextmanager
@@ -740,7 +526,7 @@ def _explained(*owners: Any) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (AutomlError, Paused, MemoryError, _Changed):
+    except (AutomlError, Paused, MemoryError, Changed):
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):  # torch says so; it is told as that

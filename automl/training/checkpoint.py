@@ -42,9 +42,13 @@ class Checkpoint:
     ) -> None:
         self._path = path
         self._subject = subject
-        self._pause = pause
+        self.pause = pause
         self._every_s = every_s
         self._kept = time.monotonic()
+
+    def paused_by(self, pause: Callable[[], bool]) -> Checkpoint:
+        """Returns the same file for another process, which asks `pause`."""
+        return Checkpoint(self._path, self._subject, pause, self._every_s)
 
     def load(self) -> State | None:
         """Returns what was kept, None if there is nothing to go on from."""
@@ -66,7 +70,7 @@ class Checkpoint:
             Paused: Training was asked to end.
             StorageError: The disk is full or cannot be written.
         """
-        pauses = self._pause()
+        pauses = self.pause()
         # The end of a training is worth keeping sooner: what comes after it may be cut off, too.
         if pauses or time.monotonic() - self._kept >= self._every_s / (5 if is_last else 1):
             self._keep(state())

@@ -63,6 +63,8 @@ WORDS = ["a", "sentence", "of", "several", "words", "about", "row"]
         (series(pd.date_range("2020", periods=N)), "datetime"),
         (series([dt.date(2020, 1, 1 + i) for i in range(30)]), "datetime"),
         (series(["2020-01-31", None, "2020-02-01T10:00:00Z"] * 20), "datetime"),
+        (series(["2020-01", "2020-02"] * 30), "datetime"),
+        (series(["2019-20", "2020-21"] * 30), "categorical"),
         (series(["2020", "2021"] * 30), "categorical"),
         (series(["2020-01-31", "soon"] * 30), "categorical"),
         (series(range(N)), "identifier"),

@@ -105,6 +105,16 @@ def test_ids_without_a_row_are_told_or_allowed() -> None:
     assert notes[1] == "`patient`: 1 sequences have one step only."
 
 
+def test_the_same_moment_twice_is_told() -> None:
+    table = long({"a": 2, "b": 3}).sort_values("patient", ignore_index=True)
+    table["t"] = [5, 5, 1, 2, 1]
+    reader = SequenceReader(block(3), gather(table, HOW, "f"))
+    read(reader, "a", "b")
+    assert list(reader.notes()) == [
+        "`patient`: 2 rows have the `t` of an earlier one of the same id; they count as steps after it."
+    ]
+
+
 def test_a_cell_may_hold_the_sequence_itself() -> None:
     reader = SequenceReader(block(3), None)
     sequence = np.array([[1.5, np.nan, np.nan], [0.1, 2, np.nan]], np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from automl import metrics
+from automl import metrics, plugins
 from automl.errors import ModuleError, TrainingDiverged
 from automl.own_module import OwnModule, Says
 from automl.training import adapt
@@ -79,8 +80,8 @@ def same(one: Any, other: Any) -> bool:
 def test_it_is_trained_as_lightning_alone_trains_it(tmp_path: Path) -> None:
     """To the last bit, where loaders give the same batches."""
     configuration = chosen("Classifier")
-    trained = adapt.fit_own_data(
-        configuration, Choice("my.Numbers"), "val_loss", Direction.MINIMIZE, SETTINGS, seed=3, report=lambda e: False
+    network, trained = adapt.fit_own_data(
+        configuration, Choice("my.Numbers"), LOSS, SETTINGS, seed=3, report=lambda e: False
     )
     pl.seed_everything(3, workers=True, verbose=False)
     module = Classifier()
@@ -92,7 +93,7 @@ def test_it_is_trained_as_lightning_alone_trains_it(tmp_path: Path) -> None:
         max_epochs=3, accelerator="cpu", default_root_dir=tmp_path, logger=logger, callbacks=callbacks, **quiet
     ).fit(module, datamodule=Numbers(batch_size=16))
     assert trained.best_epoch == 2
-    assert same(weights(trained.network), module.state_dict())
+    assert same(weights(network), module.state_dict())
 
 
 def test_what_it_logs_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,11 +141,10 @@ def test_cut_off_and_gone_on_with_it_ends_as_one_that_was_not(network: str, tmp_
 
 
 def test_cut_off_it_goes_on_with_the_batches_of_its_own_data(tmp_path: Path) -> None:
-    def train(report: Callable[[EpochReport], bool], checkpoint: Checkpoint | None = None) -> adapt.Trained:
-        return adapt.fit_own_data(
-            chosen("Classifier"), Choice("my.Numbers"), "val_loss", Direction.MINIMIZE, SETTINGS,
-            seed=3, report=report, checkpoint=checkpoint,
-        )  # fmt: skip
+    def train(report: Callable[[EpochReport], bool], checkpoint: Checkpoint | None = None) -> None:
+        adapt.fit_own_data(
+            chosen("Classifier"), Choice("my.Numbers"), LOSS, SETTINGS, seed=3, report=report, checkpoint=checkpoint
+        )
 
     whole: list[float] = []
     train(lambda epoch: bool(whole.append(epoch.value)))
@@ -172,16 +172,17 @@ def test_kept_by_other_code_it_begins_anew(has_ended: bool, tmp_path: Path) -> N
 
 
 def test_kept_by_other_code_it_begins_anew_with_its_own_data(tmp_path: Path) -> None:
-    def train(hidden: int, checkpoint: Checkpoint | None = None) -> Any:
-        return adapt.fit_own_data(
-            chosen("Classifier", hidden=[hidden]), Choice("my.Split"), "val_loss", Direction.MINIMIZE, SETTINGS,
+    def train(hidden: int, checkpoint: Checkpoint | None = None) -> OwnModule:
+        network, _ = adapt.fit_own_data(
+            chosen("Classifier", hidden=[hidden]), Choice("my.Split"), LOSS, SETTINGS,
             seed=3, report=lambda e: False, checkpoint=checkpoint,
         )  # fmt: skip
+        return network
 
     with pytest.raises(Paused):
         train(8, Checkpoint(tmp_path / "0.pt", "it", lambda: True, every_s=0))
     found = train(4, Checkpoint(tmp_path / "0.pt", "it"))
-    assert same(weights(found.network), weights(train(4).network))
+    assert same(weights(found), weights(train(4)))
 
 
 def test_one_that_has_ended_is_not_trained_again(tmp_path: Path) -> None:
@@ -233,8 +234,9 @@ def test_rows_and_values_come_as_they_are() -> None:
 
 
 def test_workers_of_a_loader_have_processes() -> None:
-    trained = adapt.fit_own_data(
-        chosen("Classifier"), Choice("my.Numbers", {"num_workers": 1}), "val_acc", Direction.MAXIMIZE,
+    accuracy = metrics.logged("val_acc", Direction.MAXIMIZE)
+    _, trained = adapt.fit_own_data(
+        chosen("Classifier"), Choice("my.Numbers", {"num_workers": 1}), accuracy,
         TrainerSettings(max_epochs=1, accelerator="cpu"), seed=0, report=lambda e: False,
     )  # fmt: skip
     assert trained.inputs.blocks["x"].shape == (2,)
@@ -273,10 +275,11 @@ def test_one_batch_that_gives_no_number_is_no_reason_to_refuse() -> None:
 def test_a_split_without_a_generator_is_the_same_whenever_it_is_drawn(draws: str) -> None:
     def train(*hidden: int) -> OwnModule:
         torch.rand(len(hidden))  # another process has drawn something else before
-        return adapt.fit_own_data(
-            chosen("Witness", hidden=list(hidden)), source, "val_loss", Direction.MINIMIZE,
+        network, _ = adapt.fit_own_data(
+            chosen("Witness", hidden=list(hidden)), source, LOSS,
             TrainerSettings(max_epochs=1, accelerator="cpu"), seed=3, report=lambda e: False,
-        ).network  # fmt: skip
+        )  # fmt: skip
+        return network
 
     source = Choice("my.Split", {"draws": draws})
     network = train(8)
@@ -307,3 +310,85 @@ def test_trained_again_on_all_rows() -> None:
     network = adapt.retrain(chosen("Classifier", stops=False), data(), SETTINGS, seed=0, n_epochs=2)
     assert network is not None
     assert network.says is Says.LOGITS
+
+
+# --- several processes -------------------------------------------------------------------------------------------
+
+TOGETHER = TrainerSettings(max_epochs=3, accelerator="cpu", devices=2)
+
+
+@pytest.fixture
+def _known_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))  # by the name `tests` they could find anything
+    monkeypatch.setattr(plugins, "imported", lambda: ("lightning_plugin",))
+
+
+@pytest.mark.usefixtures("_known_to_others")
+class TestTogether:
+    """Two processes, as one."""
+
+    def test_they_learn_what_one_learns(self) -> None:
+        alone, together = (fit(chosen("Plain"), settings=settings) for settings in (SETTINGS, TOGETHER))
+        assert [epoch.value for epoch in together.history] == pytest.approx([epoch.value for epoch in alone.history])
+        for name, weight in weights(alone.network).items():
+            assert torch.allclose(weights(together.network)[name], weight, atol=1e-6)
+        assert together.predictions == pytest.approx(alone.predictions, abs=1e-5)
+
+    def test_an_objective_of_ours(self) -> None:
+        fitted = fit(chosen("Plain"), metrics.metric("roc_auc", Task.BINARY), settings=TOGETHER)
+        assert fitted.predictions.shape == (32, 2)
+        assert fitted.value == max(epoch.value for epoch in fitted.history)
+
+    def test_two_optimizers_stepped_by_hand(self) -> None:
+        fitted = fit(chosen("Gan", n_inputs=2), metrics.logged("distance", Direction.MINIMIZE), settings=TOGETHER)
+        assert fitted.n_epochs == 3
+        assert fitted.value == min(epoch.value for epoch in fitted.history)
+
+    def test_each_sees_its_own_rows_of_a_data_module(self) -> None:
+        seen = metrics.logged("n_seen", Direction.MAXIMIZE)
+        _, trained = adapt.fit_own_data(
+            chosen("Plain"), Choice("my.Numbers"), seen, TOGETHER, seed=3, report=lambda e: False
+        )
+        assert trained.value == 48  # of 96
+        assert trained.inputs.blocks["x"].shape == (2,)
+
+    def test_pruned(self) -> None:
+        long = replace(TOGETHER, max_epochs=500, patience=500)
+        fitted = fit(chosen("Plain", lr=1e-5), report=lambda epoch: epoch.step == 1, settings=long)
+        assert fitted.stopped == "report"
+        assert fitted.n_epochs < 500
+
+    def test_out_of_time(self) -> None:
+        long = replace(TOGETHER, max_epochs=100_000, patience=100_000)
+        began = time.monotonic()
+        fitted = fit(chosen("Plain", lr=1e-5), settings=long, stop_at=began + 8)
+        assert fitted.stopped == "deadline"
+        assert time.monotonic() < began + 30
+
+    def test_cut_off_and_gone_on_with(self, tmp_path: Path) -> None:
+        whole = fit(chosen("Plain"), settings=TOGETHER)
+        with pytest.raises(Paused):
+            fit(chosen("Plain"), settings=TOGETHER, checkpoint=Checkpoint(tmp_path / "0.pt", "it", lambda: True))
+        steps: list[int] = []
+        found = fit(
+            chosen("Plain"), report=lambda epoch: bool(steps.append(epoch.step)), settings=TOGETHER,
+            checkpoint=Checkpoint(tmp_path / "0.pt", "it"),
+        )  # fmt: skip
+        assert steps == [0, 1, 2]
+        assert found.seconds_before > 0
+        assert same(weights(found.network), weights(whole.network))
+
+    def test_trained_again_on_all_rows(self) -> None:
+        network = adapt.retrain(chosen("Plain"), data(), TOGETHER, seed=0, n_epochs=2)
+        assert network is not None
+        assert network.says is Says.LOGITS
+
+    def test_sizes_are_known_before(self) -> None:
+        assert fit(chosen("Plain", lazy=True), settings=TOGETHER).n_epochs == 3
+        with pytest.raises(ModuleError, match=r"trainer.devices: the size of `layer.weight` is not known before"):
+            fit(chosen("Strange", what="has no forward"), settings=TOGETHER)
+
+    @pytest.mark.parametrize("what", ["raises in setup", "raises in training_step", "logs something else"])
+    def test_what_is_wrong_is_told_with_its_place(self, what: str) -> None:
+        with pytest.raises(ModuleError, match=STRANGE[what]):
+            fit(chosen("Strange", what=what, width=2), settings=TOGETHER)

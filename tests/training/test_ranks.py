@@ -1,0 +1,98 @@
+"""Real processes that train together: what they do not do together must end them all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from automl.errors import DataError
+from automl.training import ranks
+from automl.training.checkpoint import Paused
+from automl.values import EpochReport
+
+#: Other processes must be able to import what they run, and a test file cannot be imported by name.
+FUNCTIONS = """
+import os, signal, time
+import torch
+from automl.errors import DataError
+from automl.training import ranks
+from automl.training.checkpoint import Paused
+from automl.values import EpochReport
+
+def meet(plan, report, pause):
+    return plan, ranks.rank(), ranks.size(), ranks.gather(10 * ranks.rank()), os.environ["GLOO_SOCKET_IFNAME"]
+
+def fail(plan, report, pause):
+    if ranks.rank() == plan:
+        raise DataError(f"of process {plan}")
+    ranks.gather("waits for the other")
+
+def die(plan, report, pause):
+    if ranks.rank() == plan:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ranks.gather("waits for the other")
+
+def until_told(plan, report, pause):
+    step = 0
+    while ranks.rank() == 0 and not report(EpochReport(step, 0.5, {})):
+        step += 1
+        time.sleep(0.02)
+        if pause():
+            raise Paused
+    return step
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    folder = tmp_path_factory.mktemp("functions")
+    (folder / "shared_functions.py").write_text(FUNCTIONS)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("shared_functions")
+    sys.path.remove(str(folder))
+
+
+def unheard(epoch: EpochReport) -> bool:
+    return False
+
+
+def unasked() -> bool:
+    return False
+
+
+def test_alone_there_is_one() -> None:
+    assert (ranks.rank(), ranks.size(), ranks.gather("this")) == (0, 1, ["this"])
+
+
+def test_they_meet(run: ModuleType) -> None:
+    plan, rank, size, gathered, interface = ranks.together(run.meet, {"a": 1}, 3, report=unheard, pause=unasked)
+    assert (plan, rank, size, gathered) == ({"a": 1}, 0, 3, [0, 10, 20])
+    assert interface.startswith("lo")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_when_one_fails_none_waits_for_it(run: ModuleType, number: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(DataError, match=f"of process {number}"):
+        ranks.together(run.fail, number, 2, report=unheard, pause=unasked)
+    assert time.monotonic() < began + 60  # not the half hour that they would wait
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_when_one_dies_none_waits_for_it(run: ModuleType, number: int) -> None:
+    with pytest.raises(Exception, match=r"SIGKILL|[Cc]onnection"):
+        ranks.together(run.die, number, 2, report=unheard, pause=unasked)
+
+
+def test_stopped_and_paused(run: ModuleType) -> None:
+    steps: list[int] = []
+    n = ranks.together(run.until_told, None, 2, report=lambda e: steps.append(e.step) or e.step == 3, pause=unasked)  # type: ignore[func-returns-value]
+    assert n >= 3
+    assert steps == list(range(n + 1))
+    with pytest.raises(Paused):
+        ranks.together(run.until_told, None, 2, report=unheard, pause=lambda: True)
