@@ -370,7 +370,7 @@ def _reference_lines(found: Sequence[Document]) -> list[str]:
         "",
         "## automl beside the best reference of its own study",
         "",
-        "The reference is refitted on every row, of which the study has held some back. Above 0: automl is better.",
+        "The reference is refitted on every row. Above 0: automl is better.",
         "",
         "| run | reference | better by | 95 % interval |",
         "|---|---|---|---|",

@@ -256,6 +256,7 @@ def _run_ours(job: Job, table: Table, folder: Path, cores: int, changes: Changes
         "data": {"source": "parquet", "params": {"path": "train.parquet"}, "target": table.target},
         "task": table.task,
         "objective": table.metric,
+        "validation": {"test_size": 0},  # the test rows are here
         "budget": {"time": f"{job.seconds}s"},
         "seed": job.seed,
     }
@@ -286,7 +287,7 @@ def _beside(table: Table, folder: Path, made: Made, seed: int) -> dict[str, Made
     """Returns what a study's folder tells beside its model's predictions, by the name of the system that it stands for.
 
     The best reference is the best on validation rows, so nothing is chosen on the test rows. It is refitted on all the
-    rows that the study was given; that the study has held some back favours the reference.
+    rows that the study was given.
     """
     from automl.data.dataset import conform, make_dataset
     from automl.predictor import Predictor
