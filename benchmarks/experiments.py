@@ -2,8 +2,8 @@
 
     python benchmarks/experiments.py [--only NAME ...]
 
-Prints a table as it goes, three quarters of an hour for all of them on two cores, writes it to `results/` unless it is
-partial, and exits with 1 when one fails.
+Prints a table as it goes, three quarters of an hour for all of them on two cores, and exits with 1 when one fails. What
+a part of them comes to takes its place among the results that are there, each with its day.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    kept = RESULTS / "experiments.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     print("\n".join(heading()))
     for name in options.only:
         with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
-            found[name] = run(name, Path(folder))
+            found[name] = {**run(name, Path(folder)), "day": date.today().isoformat(), "machine": machine()}
         print(line(name, found[name]), flush=True)
-    if options.only == names:
-        lines = [*heading(), *(line(name, made) for name, made in found.items())]
-        (RESULTS / "experiments.md").write_text("\n".join(lines) + "\n")
-        document = {"machine": machine(), "found": found}
-        (RESULTS / "experiments.json").write_text(json.dumps(document, indent=1) + "\n")
-    sys.exit(any("failed" in made for made in found.values()))
+        kept.write_text(json.dumps({each: found[each] for each in names if each in found}, indent=1) + "\n")
+    lines = [*heading(), *(line(name, found[name]) for name in names if name in found)]
+    (RESULTS / "experiments.md").write_text("\n".join(lines) + "\n")
+    sys.exit(any("failed" in found[name] for name in options.only))
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
@@ -71,15 +71,15 @@ def heading() -> list[str]:
     return [
         "Test rows of each study, which no trial saw; budgets as in `experiments/`, 2 cores.",
         "",
-        "| experiment | metric | shipped | best reference model | trials: complete, pruned, failed | seconds |",
-        "|---|---|---|---|---|---|",
+        "| experiment | metric | shipped | best reference model | trials: complete, pruned, failed | seconds | day |",
+        "|---|---|---|---|---|---|---|",
     ]
 
 
 def line(name: str, made: dict[str, Any]) -> str:
     """Returns a line of the table."""
     if "failed" in made:
-        return f"| {name} | failed: {' '.join(made['failed'])} | | | | |"
+        return f"| {name} | failed: {' '.join(made['failed'])} | | | | | {made['day']} |"
     metric, trials = made["metric"], made["trials"]
     scores = {each: score for each, score in made["references"].items() if score is not None}
     best = "-"
@@ -88,7 +88,8 @@ def line(name: str, made: dict[str, Any]) -> str:
         first = min(scores, key=lambda each: sign * scores[each])
         best = f"{scores[first]:.4g} ({first})"
     counts = ", ".join(str(trials[state]) for state in ("complete", "pruned", "failed"))
-    return f"| {name} | {metric['name']} | {made['test']:.4g} | {best} | {counts} | {made['seconds']:.0f} |"
+    when = f"{made['seconds']:.0f} | {made['day']}"
+    return f"| {name} | {metric['name']} | {made['test']:.4g} | {best} | {counts} | {when} |"
 
 
 if __name__ == "__main__":
