@@ -33,9 +33,10 @@ from automl.errors import AutomlError, ModuleError, TrainingDiverged, did_you_me
 from automl.own_module import TRAITS, OwnModule, Says, as_x, evaluating, lightning_of
 from automl.training import ranks
 from automl.training.checkpoint import Checkpoint, Paused, State
+from automl.training.course import Course, Report
 from automl.training.fit import Fit, checked, quiet
 from automl.training.loaders import Batches
-from automl.training.watch import Changed, Report, Score, Trained, Watch, fitting, numbers, watching
+from automl.training.watch import Changed, Score, Trained, Watch, fitting, numbers, watching
 from automl.values import (
     FULL,
     BlockSpec,
@@ -424,8 +425,8 @@ def _trained(plan: _Plan, report: Report, kept: State | None) -> tuple[OwnModule
     score = _score(network, plan) if is_first and not plan.keeps_last else _unscored
     generators = [] if train is None or train.batches.generator is None else [train.batches.generator]
     deadline = math.inf if plan.stop_at is None else plan.stop_at
-    watch = Watch(network, score, plan.metric.direction, plan.settings.patience, report, deadline, checkpoint,
-                  generators, plan.keeps_last)  # fmt: skip
+    course = Course(plan.metric.direction, plan.settings.patience, report, keeps_last=plan.keeps_last)
+    watch = Watch(network, score, course, deadline, checkpoint, generators)
     if kept is not None and kept["ended"]:
         with fitting():
             network.load_state_dict(kept["watch"]["weights"])
@@ -442,7 +443,7 @@ def _trained(plan: _Plan, report: Report, kept: State | None) -> tuple[OwnModule
                 trainer.fit(network.module, datamodule=source)
             else:
                 trainer.fit(network.module, train, val)
-        if checkpoint is not None and watch.ended_by_itself:
+        if checkpoint is not None and not course.was_cut_short:
             checkpoint.epoch_ended(lambda: {"watch": watch.state(), "ended": True}, is_last=True)
     trained = watch.result()
     if source is not None and (x := _first_x(source)) is not None:

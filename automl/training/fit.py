@@ -9,22 +9,23 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from automl import architecture, decision, losses
 from automl.components import catalogue
 from automl.errors import ConfigError, DataError, ResourceError, TrainingDiverged
 from automl.optimizers import FIND
 from automl.training.checkpoint import Checkpoint, State
+from automl.training.course import Course, Ending
 from automl.training.footprint import TRIED_ROWS, training_bytes
 from automl.training.loaders import Batches
 from automl.training.loop import Check, Loop
@@ -46,8 +47,6 @@ from automl.values import (
 CHECKED_ROWS = 20_000
 #: Rows that a network may look at before it is trained.
 PRETRAIN_ROWS = 20_000
-
-Ending = Literal["max_epochs", "patience", "report", "deadline", "diverged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +133,23 @@ def fit(
                 raise
             kept = None  # the code has changed since
             loop, notes = begin(None)
-        watch = _Watch(data, looked_at.target, metric, settings.patience * loop.checks_an_epoch, loop.network, report)
+        course = Course(metric.direction, settings.patience * loop.checks_an_epoch, report)
+        watch = _Watch(data, looked_at.target, metric, loop.network, course)
         if kept is not None:
-            watch.resume(kept["watch"])
+            course.resume(kept["course"])
         ended = kept is not None and kept["ended"]
         while not ended:
             ended = watch.after(loop.check()) or loop.n_epochs >= settings.max_epochs
             # What ended before its time is not kept as an end: whoever goes on with it may have more.
-            if checkpoint is not None and not watch.was_cut_short and (ended or loop.is_between_epochs):
-                checkpoint.epoch_ended(partial(_state, loop, watch, notes, ended), is_last=ended)
+            if checkpoint is not None and not course.was_cut_short and (ended or loop.is_between_epochs):
+                checkpoint.epoch_ended(partial(_state, loop, course, notes, ended), is_last=ended)
     return replace(watch.result(), n_planned=max(1, round(loop.n_planned / len(loop.train))), notes=notes)
 
 
-def _state(loop: Loop, watch: _Watch, notes: tuple[str, ...], ended: bool) -> State:
+def _state(loop: Loop, course: Course, notes: tuple[str, ...], ended: bool) -> State:
     """Returns what is kept of a training; of one that has ended, not what is needed to go on."""
     how_far = {"n_planned": loop.n_planned} if ended else loop.state()
-    return {"loop": how_far, "watch": watch.state(), "notes": list(notes), "ended": ended}
+    return {"loop": how_far, "course": course.state(), "notes": list(notes), "ended": ended}
 
 
 def retrain(
@@ -298,41 +298,28 @@ def _wrapped(fabric: Fabric, precision: str, network: nn.Module) -> nn.Module:
 
 
 class _Watch:
-    """Scores every check, keeps the best weights and decides when training ends.
+    """Scores every check, and says what the training comes to.
 
     Args:
         y_checked: Target of the rows that a check looks at; (rows,).
-        patience: Checks without a better score after which training ends.
+        network: What is trained.
     """
 
     def __init__(
-        self,
-        data: PreparedData,
-        y_checked: NDArray[Any],
-        metric: Metric,
-        patience: int,
-        network: nn.Module,
-        report: Callable[[EpochReport], bool],
+        self, data: PreparedData, y_checked: NDArray[Any], metric: Metric, network: nn.Module, course: Course
     ) -> None:
         self._data = data
         self._metric = metric
         self._y_checked = y_checked
-        self._patience = patience
         self._network = network
-        self._report = report
-        self._stopped: Ending = "max_epochs"
+        self._course = course
         self._problem: DataError | TrainingDiverged | None = None
-        self._history: list[EpochReport] = []
-        self._best: EpochReport | None = None
-        self._weights: dict[str, Tensor] = {}
-        self._n_epochs = 0
-        self._seconds_before = 0.0
 
     def after(self, check: Check) -> bool:
         """Returns whether to stop after this check."""
-        self._n_epochs = check.epoch + 1
+        self._course.n_epochs = check.epoch + 1
         ending = self._judge(check)
-        self._stopped = ending or self._stopped
+        self._course.stopped = ending or self._course.stopped
         return ending is not None
 
     def _judge(self, check: Check) -> Ending | None:
@@ -341,7 +328,7 @@ class _Watch:
         value = decision.score(self._metric, [self._y_checked], [predictions])
         if not (math.isfinite(check.train_loss) and np.isfinite(predictions).all()) or math.isinf(value):
             self._problem = TrainingDiverged(
-                f"training diverged in epoch {self._n_epochs}: its loss is {check.train_loss}",
+                f"training diverged in epoch {self._course.n_epochs}: its loss is {check.train_loss}",
                 remedy="A lower learning rate is the first thing to try.",
             )
             return "diverged"
@@ -352,7 +339,7 @@ class _Watch:
             )
             return "diverged"
         current = EpochReport(
-            step=len(self._history),
+            step=len(self._course.history),
             value=value,
             metrics={
                 "train_loss": check.train_loss,
@@ -362,49 +349,15 @@ class _Watch:
             },
             epoch=check.epoch,
         )
-        self._history.append(current)
-        if self._best is None or self._metric.better(value, self._best.value):
-            self._best = current
-            self._weights = {name: weight.detach().cpu().clone() for name, weight in check.network.state_dict().items()}
-        if self._report(current):
-            return "report"
-        if check.is_last:
-            return "deadline"
-        if current.step - self._best.step >= self._patience:
-            return "patience"
-        return None
-
-    @property
-    def was_cut_short(self) -> bool:
-        """Whether training ended for a reason that is not its own."""
-        return self._stopped in ("report", "deadline", "diverged")
-
-    def state(self) -> dict[str, Any]:
-        """Returns what `resume` takes."""
-        return {
-            "history": [asdict(epoch) for epoch in self._history],
-            "best": None if self._best is None else self._best.step,
-            "weights": self._weights,
-            "n_epochs": self._n_epochs,
-            "stopped": self._stopped,
-        }
-
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Goes on with what `state` returned."""
-        self._history = [EpochReport(**epoch) for epoch in state["history"]]
-        self._best = None if state["best"] is None else self._history[state["best"]]
-        self._weights = state["weights"]
-        self._n_epochs, self._stopped = state["n_epochs"], state["stopped"]
-        for epoch in self._history:
-            self._report(epoch)
-        self._seconds_before = sum(epoch.metrics["epoch_seconds"] for epoch in self._history)
+        return self._course.take(current, check.network, is_last=check.is_last)
 
     def result(self) -> Fit:
         """Returns the training's end, with the best weights in the network."""
-        if self._best is None:
+        course = self._course
+        if course.best is None:
             raise self._problem or RuntimeError("training ended without an epoch")
         network = self._network
-        network.load_state_dict(self._weights)
+        network.load_state_dict(course.weights)
         network.cpu().float().eval()
         # Scored once more as it will be used: in full precision, by the function that the predictor calls.
         val = self._data.val
@@ -415,12 +368,12 @@ class _Watch:
             network=network,
             predictions=predictions,
             value=decision.score(self._metric, [val.target], [predictions]),
-            best_epoch=self._best.epoch,
-            n_epochs=self._n_epochs,
-            n_planned=self._n_epochs,
-            stopped=self._stopped,
-            history=tuple(self._history),
-            seconds_before=self._seconds_before,
+            best_epoch=course.best.epoch,
+            n_epochs=course.n_epochs,
+            n_planned=course.n_epochs,
+            stopped=course.stopped,
+            history=tuple(course.history),
+            seconds_before=course.seconds_before,
         )
 
 

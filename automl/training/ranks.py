@@ -24,6 +24,7 @@ import torch.distributed
 from automl import plugins
 from automl.isolation import Caller, IsolatedCall, wait_any, warm_up
 from automl.training.checkpoint import Paused
+from automl.training.course import Report
 from automl.values import EpochReport
 
 #: Seconds between two looks at whether a process has failed, or the trial is to be paused.
@@ -35,7 +36,6 @@ PATIENCE = timedelta(minutes=30)
 #: What the error of a process speaks of that has only lost another one.
 LOST = ("gloo", "nccl", "connection")
 
-Report = Callable[[EpochReport], bool]
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
 

@@ -7,22 +7,20 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from automl.errors import AutomlError, ModuleError, TrainingDiverged
 from automl.own_module import OwnModule, Says
 from automl.training import ranks
 from automl.training.checkpoint import Checkpoint, State, random_state, set_random_state
-from automl.training.fit import Ending
-from automl.values import Direction, EpochReport, InputSpec
+from automl.training.course import Course, Ending
+from automl.values import EpochReport, InputSpec
 
-Report = Callable[[EpochReport], bool]
 Score = Callable[[Mapping[str, float]], float]
 
 
@@ -77,45 +75,32 @@ class _Callback:
 
 
 class Watch:
-    """Scores every epoch, keeps the best weights and the training, and decides when it ends.
+    """Scores every epoch, keeps the training, and ends it in time.
 
     Args:
-        patience: Epochs without a better score after which training ends.
-        deadline: `time.monotonic()` by which it ends.
+        score: Tells the objective.
+        deadline: `time.monotonic()` by which training ends.
         generators: What batches are drawn with.
-        keeps_last: Whether the last weights are wanted, and not the best.
     """
 
     def __init__(
         self,
         network: OwnModule,
         score: Score,
-        direction: Direction,
-        patience: int,
-        report: Report,
+        course: Course,
         deadline: float,
         checkpoint: Checkpoint | None,
         generators: Sequence[torch.Generator],
-        keeps_last: bool,
     ) -> None:
         self._network = network
         self._score = score
-        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-        self._patience = patience
-        self._report = report
+        self._course = course
         self._deadline = deadline
         self._checkpoint = checkpoint
         self._generators = generators
-        self._keeps_last = keeps_last
         self.going_on: State | None = None
-        self._stopped: Ending = "max_epochs"
         self._problem: AutomlError | None = None
-        self._history: list[EpochReport] = []
-        self._best: EpochReport | None = None
         self._logged: Mapping[str, float] = {}
-        self._weights: dict[str, Tensor] = {}
-        self._n_epochs = 0
-        self._seconds_before = 0.0
         self._epoch_began = self._trained = 0.0
         self._rate: dict[str, float] = {}  # of the first optimizer, as an epoch begins
         self._reserve = 0.0  # seconds that validation takes, once one has been seen
@@ -152,7 +137,7 @@ class Watch:
                 generator.set_state(state)
             set_random_state(self.going_on["random"])
             self.going_on = None
-        elif self._checkpoint is not None and self._n_epochs:
+        elif self._checkpoint is not None and self._course.n_epochs:
             self._checkpoint.epoch_ended(partial(self._state, trainer))
         rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
         self._rate = {"learning_rate": rates[0]} if rates else {}
@@ -165,17 +150,17 @@ class Watch:
         reserve = self._reserve or (now - self._epoch_began) * n_val / (batch_idx + 1)
         is_late = now + 2 * reserve >= self._deadline  # the rows are scored once more in the end
         if math.isfinite(self._deadline) and trainer.strategy.reduce_boolean_decision(is_late, all=False):
-            self._stopped, trainer.should_stop = "deadline", True
+            self._course.stopped, trainer.should_stop = "deadline", True
 
     def epoch_ended(self, trainer: Any) -> None:
         """Scores the epoch."""
-        self._n_epochs += 1
+        self._course.n_epochs += 1
         now = time.monotonic()
         self._reserve = now - max(self._trained, self._epoch_began)
         # With several processes, that of the first one, which alone knows the objective.
         ending = trainer.strategy.broadcast(self._judge(numbers(trainer), now - self._epoch_began))
         if ending is not None:
-            self._stopped, trainer.should_stop = ending, True
+            self._course.stopped, trainer.should_stop = ending, True
 
     def _judge(self, logged: Mapping[str, float], seconds: float) -> Ending | None:
         """Returns why to stop after this epoch, if to stop."""
@@ -185,35 +170,26 @@ class Watch:
         if not math.isfinite(value) or lost is not None:
             what = f"the objective was {value}" if lost is None else f"the weights `{lost}` were not finite"
             self._problem = TrainingDiverged(
-                f"{what} after epoch {self._n_epochs}",
+                f"{what} after epoch {self._course.n_epochs}",
                 remedy="A lower learning rate is the first thing to try.",
             )
             return "diverged"
         finite = {name: number for name, number in logged.items() if math.isfinite(number)}
         current = EpochReport(
-            step=len(self._history),
+            step=len(self._course.history),
             value=value,
             metrics={**self._rate, **finite, "epoch_seconds": seconds},
-            epoch=self._n_epochs - 1,
+            epoch=self._course.n_epochs - 1,
         )
-        self._history.append(current)
         if read_as not in (Says.NOTHING, self._network.says):  # what was scored before was read as what it is not
-            self._best = None
-        if self._best is None or self._keeps_last or self._sign * value < self._sign * self._best.value:
-            self._best, self._logged = current, finite
-            self._weights = _copied(self._network)
-        if self._report(current):
-            return "report"
-        if self._stopped == "deadline" or time.monotonic() + self._reserve >= self._deadline:
-            return "deadline"
-        return "patience" if current.step - self._best.step >= self._patience else None
+            self._course.best = None
+        is_last = self._course.stopped == "deadline" or time.monotonic() + self._reserve >= self._deadline
+        ending = self._course.take(current, self._network, is_last=is_last)
+        if self._course.best is current:
+            self._logged = finite
+        return ending
 
     # --- what is kept ----------------------------------------------------------------------------------------------
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """Whether training ended for a reason of its own."""
-        return self._stopped in ("max_epochs", "patience")
 
     def _state(self, trainer: Any) -> dict[str, Any]:
         of_module: dict[str, Any] = {"state_dict": {}}
@@ -234,46 +210,31 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """Returns what `resume` takes."""
-        return {
-            "history": [asdict(epoch) for epoch in self._history],
-            "best": None if self._best is None else self._best.step,
-            "logged": dict(self._logged),
-            "weights": self._weights,
-            "n_epochs": self._n_epochs,
-            "stopped": self._stopped,
-        }
+        return {**self._course.state(), "logged": dict(self._logged)}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Goes on with what `state` returned; reports again what was reported, since nobody may have heard it."""
-        self._history = [EpochReport(**epoch) for epoch in state["history"]]
-        self._best = None if state["best"] is None else self._history[state["best"]]
-        self._logged, self._weights = state["logged"], state["weights"]
-        self._n_epochs, self._stopped = state["n_epochs"], state["stopped"]
-        for epoch in self._history:
-            self._report(epoch)
-        self._seconds_before = sum(epoch.metrics["epoch_seconds"] for epoch in self._history)
+        """Goes on with what `state` returned."""
+        self._course.resume(state)
+        self._logged = state["logged"]
 
     def result(self) -> Trained:
         """Returns how the training ended; the best weights are then in the module, which is on the CPU."""
-        if self._best is None:
+        course = self._course
+        if course.best is None:
             what = "the module was not trained for a single epoch: there was no time, or no batch"
             raise self._problem or ModuleError(what)
-        self._network.load_state_dict(self._weights)
+        self._network.load_state_dict(course.weights)
         self._network.cpu().eval()
         self._network.module.float()
         return Trained(
-            value=self._best.value,
+            value=course.best.value,
             logged=self._logged,
-            best_epoch=self._best.epoch,
-            n_epochs=self._n_epochs,
-            stopped=self._stopped,
-            history=tuple(self._history),
-            seconds_before=self._seconds_before,
+            best_epoch=course.best.epoch,
+            n_epochs=course.n_epochs,
+            stopped=course.stopped,
+            history=tuple(course.history),
+            seconds_before=course.seconds_before,
         )
-
-
-def _copied(network: OwnModule) -> dict[str, Tensor]:
-    return {name: weight.detach().cpu().clone() for name, weight in network.state_dict().items()}
 
 
 def numbers(trainer: Any) -> dict[str, float]:
