@@ -323,6 +323,7 @@ def _known_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "imported", lambda: ("lightning_plugin",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_known_to_others")
 class TestTogether:
     """Two processes, as one."""
