@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from automl import plugins
 from automl.errors import DataError
 from automl.training import ranks
 from automl.training.checkpoint import Paused
@@ -55,6 +56,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     sys.path.insert(0, str(folder))
     yield importlib.import_module("shared_functions")
     sys.path.remove(str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out those that other tests have imported, whose files are gone."""
+    monkeypatch.setattr(plugins, "imported", lambda: ())
 
 
 def unheard(epoch: EpochReport) -> bool:
