@@ -15,12 +15,8 @@ setup: .venv/.ready
 demo: setup  ## A real study on real data, in about two minutes on two cores.
 	$(BIN)/automl run experiments/loan_grades.yaml
 
-# Whole studies use every core; what they come to depends on the time that they have.
-WHOLE := tests/e2e tests/test_experiments.py tests/test_benchmarks.py
-
 test: setup test-fast  ## Everything; the slow tier starts servers, a browser and whole studies.
-	$(BIN)/python -m pytest -q -m 'slow and not faults' -n 2 --dist worksteal $(WHOLE:%=--ignore %) --durations 10
-	$(BIN)/python -m pytest -q -m slow $(WHOLE) --durations 10
+	$(BIN)/python -m pytest -q -m 'slow and not faults' -n 2 --dist worksteal --durations 10
 	$(MAKE) test-faults
 
 test-faults: setup  ## Kills, fills disks, cuts connections; writes docs/reliability.md. FAULTS_KILLS=200 for many kills.
