@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 from automl import plugins
@@ -19,7 +23,7 @@ from automl.values import EpochReport
 #: Other processes must be able to import what they run, and a test file cannot be imported by name.
 FUNCTIONS = """
 import os, signal, time
-import torch
+from pathlib import Path
 from automl.errors import DataError
 from automl.training import ranks
 from automl.training.checkpoint import Paused
@@ -36,6 +40,13 @@ def fail(plan, report, pause):
 def die(plan, report, pause):
     if ranks.rank() == plan:
         os.kill(os.getpid(), signal.SIGKILL)
+    ranks.gather("waits for the other")
+
+def wait(plan, report, pause):
+    Path(plan, f"{ranks.rank()}.new").write_text(str(os.getpid()))
+    os.replace(f"{plan}/{ranks.rank()}.new", f"{plan}/{ranks.rank()}.pid")
+    if ranks.rank() == 0:
+        time.sleep(600)
     ranks.gather("waits for the other")
 
 def until_told(plan, report, pause):
@@ -103,3 +114,24 @@ def test_stopped_and_paused(run: ModuleType) -> None:
     assert steps == list(range(n + 1))
     with pytest.raises(Paused):
         ranks.together(run.until_told, None, 2, report=unheard, pause=lambda: True)
+
+
+def test_they_end_with_who_started_them(run: ModuleType, tmp_path: Path) -> None:
+    code = (
+        "import shared_functions; from automl.training import ranks\n"
+        f"ranks.together(shared_functions.wait, {str(tmp_path)!r}, 2, report=lambda e: False, pause=lambda: False)"
+    )
+    folder = str(Path(str(run.__file__)).parent)
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folder})
+    until = time.monotonic() + 60
+    while len(files := list(tmp_path.glob("*.pid"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    pids = [int(file.read_text()) for file in files]
+    until = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < until
+        time.sleep(0.05)
