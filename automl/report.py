@@ -111,6 +111,9 @@ class Terminal:
         outcome = number(result.value) if result.value is not None else f"failed: {result.message}"
         self.console.print(f"reference {result.name}: {escape(outcome)} ({result.seconds:.1f} s)", highlight=False)
 
+    def interrupted(self) -> None:
+        self.console.print("stopping: what runs ends with its best so far; Ctrl-C again ends at once", highlight=False)
+
     def unchanged(self, why: str) -> None:
         self.console.print(
             f"nothing to add: {why or 'the search is over'}; for more, give a larger --trials or --time, "

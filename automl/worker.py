@@ -69,6 +69,9 @@ class Watcher(Protocol):
     def reference_ended(self, result: ReferenceResult) -> None:
         """A reference model was scored."""
 
+    def interrupted(self) -> None:
+        """A person has stopped the search, and what runs comes to its end."""
+
 
 @dataclass(slots=True)
 class _RunningTrial:
@@ -219,6 +222,7 @@ class Worker:
                     pass
                 if self.interrupted and not self._stopping:
                     self._end("it was interrupted")
+                    self._watcher.interrupted()
                     for running in self._running:
                         running.call.stop() if isinstance(running, _RunningTrial) else running.call.kill()
                 if not self._running:

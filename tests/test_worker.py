@@ -56,6 +56,7 @@ class Notes:
     stopped: list[tuple[int, str]] = field(default_factory=list)
     references: list[ReferenceResult] = field(default_factory=list)
     order: list[int | str] = field(default_factory=list)  # trials as they begin, references as they end
+    n_interrupted: int = 0
     on_epoch: Callable[[], None] = lambda: None
 
     def trial_started(self, number: int) -> None:
@@ -75,6 +76,9 @@ class Notes:
     def reference_ended(self, result: ReferenceResult) -> None:
         self.references.append(result)
         self.order.append(result.name)
+
+    def interrupted(self) -> None:
+        self.n_interrupted += 1
 
 
 @dataclass
@@ -284,6 +288,7 @@ def test_an_interrupt_keeps_the_best_so_far(study: Callable[..., Any]) -> None:
     outcome = run()
     watchdog.cancel()
     assert outcome.interrupted
+    assert run.notes.n_interrupted == 1
     (result,) = run.search.results()
     assert result.state is TrialState.COMPLETE
     assert result.n_epochs < 20_000
