@@ -24,6 +24,7 @@ SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 @pytest.fixture
 def own_modules() -> Iterator[None]:
     """Leaves the catalogue of networks to other tests as it was."""
+    plugins.load_builtin()
     before = set(CATALOGUES["network"].names())
     yield
     for name in set(CATALOGUES["network"].names()) - before:
