@@ -293,8 +293,9 @@ def _death(exit_code: int | None) -> str:
 def _private_bytes(pid: int | None) -> int:
     """Returns the memory that goes when a process and those that it started end."""
     total = 0
-    with contextlib.suppress(psutil.Error):  # one that has just ended
+    with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
-            total += int(each.memory_full_info().uss)
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                total += int(each.memory_full_info().uss)
     return total

@@ -2,7 +2,7 @@
 
     python benchmarks/experiments.py [--only NAME ...]
 
-Prints a table as it goes, three quarters of an hour for all of them on two cores, and exits with 1 when one fails. What
+Prints a table as it goes, half an hour for all of them on two cores, and exits with 1 when one fails. What
 a part of them comes to takes its place among the results that are there, each with its day.
 """
 

@@ -7,9 +7,10 @@
     python benchmarks/quality.py --report [--short]             the table of what there is; nothing is run
 
 Every system gets the same rows, the same seconds and the same two cores, and hands back predictions that are scored
-here. Ours is the command line with everything inferred: `automl run` with a time and two workers, as an ensemble
-(`automl`) and as one network (`automl_single`). Rivals run in environments of their own (`make rivals`); their results
-are kept in `results/quality/`, so that they need to be run once. Results of ours belong to the code that made them.
+here. Ours is the command line with everything inferred: `automl run` with a time, two workers and no test rows of its
+own, as an ensemble (`automl`) and as one network (`automl_single`). Rivals run in environments of their own (`make
+rivals`); their results are kept in `results/quality/`, so that they need to be run once. Results of ours belong to the
+code that made them.
 
 Exits with 1 when the target is missed: `automl` first by mean rank, never worse than the best reference model of its
 own study by more than chance; `automl_single` ahead of the other networks by mean rank.

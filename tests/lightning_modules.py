@@ -106,7 +106,7 @@ class Plain(pl.LightningModule):
         self.log("val_loss", F.cross_entropy(self(batch[0]), batch[1]))
 
     def on_train_epoch_end(self) -> None:
-        self.log("n_seen", float(self.n_seen))
+        self.log_dict({"n_seen": float(self.n_seen), "rank": float(self.global_rank)})
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.lr)

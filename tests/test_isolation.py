@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from automl.errors import DataError, Problem
 from automl.isolation import IsolatedCall, Standby, wait_any
+from tests.processes import gone, importable
 
 #: A process of its own must be able to import what it runs, and a test file cannot be imported by name.
 FUNCTIONS = """
@@ -85,11 +85,8 @@ def unpicklable(caller):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    folder = tmp_path_factory.mktemp("functions")
-    (folder / "isolated_functions.py").write_text(FUNCTIONS)
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("isolated_functions")
-    sys.path.remove(str(folder))
+    with importable(tmp_path_factory.mktemp("functions"), "isolated_functions", FUNCTIONS) as module:
+        yield module
 
 
 def finished(call: IsolatedCall, within_s: float = 30.0) -> list[object]:
@@ -103,15 +100,6 @@ def finished(call: IsolatedCall, within_s: float = 30.0) -> list[object]:
     call.process.join(10)  # one with a result may still be giving back its memory
     assert not call.process.is_alive()
     return messages
-
-
-def gone(pid: int, within_s: float = 10.0) -> bool:
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_a_result_comes_from_another_process(run: ModuleType) -> None:

@@ -88,6 +88,10 @@ class Rows:
             yield as_x({name: block[mine] for name, block in inputs.items()}), y[mine]
 
 
+#: A module, rows of training and validation, and the LightningDataModule that there is instead.
+_Begun = tuple[OwnModule, Rows | None, Rows | None, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What is trained how: all that a process needs to be told.
@@ -213,14 +217,12 @@ def attempt(
     """
     settings = TrainerSettings(max_epochs=1, accelerator="cpu")
     with quiet():
+        plan = _Plan(configuration, data, metric, settings, seed, n_batches=1)
+        begun = _begun(plan)
         with contextlib.suppress(TrainingDiverged):  # of one batch of a few rows
-            _carry_out(_Plan(configuration, data, metric, settings, seed, n_batches=1), _unheard)
-        if not isinstance(data, Choice):
-            return 0
-        source = _data_module(data, configuration, seed)
-        with _explained(source):
-            _set_up(source)
-        return _n_rows(source)
+            _trained(plan, begun, _unheard, None)
+        *_, source = begun
+        return 0 if source is None else _n_rows(source)
 
 
 def test(network: OwnModule, data_module: Choice, configuration: Configuration, *, seed: int) -> dict[str, float]:
@@ -409,17 +411,17 @@ def _gone_on(plan: _Plan, report: Report) -> tuple[OwnModule, Trained]:
     kept = None if plan.checkpoint is None else plan.checkpoint.load()
     if kept is not None:
         with contextlib.suppress(Changed):
-            return _trained(plan, report, kept)
-    return _trained(plan, report, None)
+            return _trained(plan, _begun(plan), report, kept)
+    return _trained(plan, _begun(plan), report, None)
 
 
-def _trained(plan: _Plan, report: Report, kept: State | None) -> tuple[OwnModule, Trained]:
+def _trained(plan: _Plan, begun: _Begun, report: Report, kept: State | None) -> tuple[OwnModule, Trained]:
     """Returns what `_carry_out` does.
 
     Raises:
         Changed: It cannot go on from what was `kept`.
     """
-    network, train, val, source = _begun(plan)
+    network, train, val, source = begun
     is_first = ranks.rank() == 0
     checkpoint = plan.checkpoint if is_first else None
     score = _score(network, plan) if is_first and not plan.keeps_last else _unscored
@@ -452,7 +454,7 @@ def _trained(plan: _Plan, report: Report, kept: State | None) -> tuple[OwnModule
     return network, trained
 
 
-def _begun(plan: _Plan) -> tuple[OwnModule, Rows | None, Rows | None, Any]:
+def _begun(plan: _Plan) -> _Begun:
     """Returns the module with fresh weights, and what it is trained on: rows of training and validation, or its own."""
     if isinstance(plan.data, Choice):
         source = _data_module(plan.data, plan.configuration, plan.seed)

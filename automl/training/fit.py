@@ -125,18 +125,22 @@ def fit(
         looked_at = checked(data.val, seed)
         kept = None if checkpoint is None else checkpoint.load()
         deadline = math.inf if stop_at is None else stop_at
-        begin = partial(_begin, configuration, data, looked_at, settings, seed, deadline)
+
+        def begin(kept: State | None) -> tuple[Loop, tuple[str, ...], Course]:
+            loop, notes = _begin(configuration, data, looked_at, settings, seed, deadline, kept)
+            course = Course(metric.direction, settings.patience * loop.checks_an_epoch, report)
+            if kept is not None:
+                course.resume(kept["course"])
+            return loop, notes, course
+
         try:
-            loop, notes = begin(kept)
+            loop, notes, course = begin(kept)
         except (LookupError, RuntimeError, TypeError, ValueError):
             if kept is None:
                 raise
             kept = None  # the code has changed since
-            loop, notes = begin(None)
-        course = Course(metric.direction, settings.patience * loop.checks_an_epoch, report)
+            loop, notes, course = begin(None)
         watch = _Watch(data, looked_at.target, metric, loop.network, course)
-        if kept is not None:
-            course.resume(kept["course"])
         ended = kept is not None and kept["ended"]
         while not ended:
             ended = watch.after(loop.check()) or loop.n_epochs >= settings.max_epochs

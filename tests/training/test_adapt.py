@@ -351,6 +351,7 @@ class TestTogether:
             chosen("Plain"), Choice("my.Numbers"), seen, TOGETHER, seed=3, report=lambda e: False
         )
         assert trained.value == 48  # of 96
+        assert trained.logged["rank"] == 0.5  # what is logged is the mean over the processes
         assert trained.inputs.blocks["x"].shape == (2,)
 
     def test_pruned(self) -> None:

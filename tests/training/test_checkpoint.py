@@ -213,7 +213,7 @@ def test_what_has_ended_is_not_trained_again(tmp_path):
     assert done.seconds_before == sum(epoch.metrics["epoch_seconds"] for epoch in done.history)
 
 
-@pytest.mark.parametrize("damage", ["torn", "foreign", "changed", "empty"])
+@pytest.mark.parametrize("damage", ["torn", "foreign", "changed", "empty", "older"])
 def test_what_cannot_be_gone_on_from_is_begun_anew(damage, tmp_path):
     path = tmp_path / "it.pt"
     whole, _ = train(PLAIN, rows(), tmp_path / "whole.pt", Cut())
@@ -226,6 +226,10 @@ def test_what_cannot_be_gone_on_from_is_begun_anew(damage, tmp_path):
     elif damage == "foreign":
         kept = torch.load(path, weights_only=True)
         torch.save({**kept, "subject": "that"}, path)
+    elif damage == "older":  # code that named it otherwise
+        kept = torch.load(path, weights_only=True)
+        kept["state"]["watch"] = kept["state"].pop("course")
+        torch.save(kept, path)
     else:
         kept = torch.load(path, weights_only=True)
         kept["state"]["loop"]["network"] = {"other": torch.zeros(3)}

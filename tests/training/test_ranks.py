@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import psutil
 import pytest
 
 from automl import plugins
@@ -19,6 +17,7 @@ from automl.errors import DataError
 from automl.training import ranks
 from automl.training.checkpoint import Paused
 from automl.values import EpochReport
+from tests.processes import gone, importable
 
 #: Other processes must be able to import what they run, and a test file cannot be imported by name.
 FUNCTIONS = """
@@ -62,11 +61,8 @@ def until_told(plan, report, pause):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    folder = tmp_path_factory.mktemp("functions")
-    (folder / "shared_functions.py").write_text(FUNCTIONS)
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("shared_functions")
-    sys.path.remove(str(folder))
+    with importable(tmp_path_factory.mktemp("functions"), "shared_functions", FUNCTIONS) as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +126,4 @@ def test_they_end_with_who_started_them(run: ModuleType, tmp_path: Path) -> None
         time.sleep(0.05)
     process.kill()
     process.wait()
-    pids = [int(file.read_text()) for file in files]
-    until = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    assert all(gone(int(file.read_text()), within_s=20) for file in files)
