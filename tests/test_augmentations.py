@@ -136,10 +136,79 @@ def test_a_crop_is_drawn_to_the_whole_size():
     assert kept.min() == pytest.approx(0.4 * 8, abs=1)
 
 
+def test_an_image_is_mirrored_in_half_of_the_rows_if_that_may_be():
+    image = torch.arange(9.0).expand(400, 2, 9, 9)  # each column its number
+    found = build("move_image", inputs=IMAGE, shift=0, flip=True)({"image": image}, torch.arange(400)).inputs["image"]
+    mirrored = (found == image.flip(3)).all((1, 2, 3))
+    assert ((found == image).all((1, 2, 3)) ^ mirrored).all()
+    assert mirrored.float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_image_is_moved_by_whole_pixels_and_its_edge_goes_on():
+    image = torch.arange(9.0).expand(400, 2, 9, 9)
+    found = build("move_image", inputs=IMAGE, shift=0.25)({"image": image}, torch.arange(400)).inputs["image"]
+    moved = found[:, 0, 0, 4] - 4
+    assert set(moved.tolist()) == {-2.0, -1.0, 0.0, 1.0, 2.0}
+    assert torch.equal(found[:, 0, 0], (torch.arange(9.0) + moved[:, None]).clamp(0, 8))
+
+
+@pytest.mark.parametrize(
+    ("block", "n_axes"),
+    [(IMAGE.blocks["image"], 2), (MASKED.blocks["sequence"], 1), (TEXT.blocks["tokens"], 1)],
+    ids=["box", "stretch", "words"],
+)
+def test_cutmix_swaps_one_part_of_a_block_and_counts_it(block, n_axes):
+    augment = build("cutmix", inputs=InputSpec({block.kind: block}))
+    rows = torch.arange(1, 21)
+    given = rows.reshape(-1, *[1] * len(block.shape)).expand(20, *block.shape)
+    given = given if block.cardinalities else given.float()
+    sizes = set()
+    for _ in range(30):
+        found = augment({block.kind: given}, rows)
+        assert set(found.inputs[block.kind][0].unique().tolist()) <= {1.0, float(found.other[0])}
+        kept = found.inputs[block.kind] == given
+        kept = kept if block.cardinalities else kept.all(1)  # (rows, *sides), channels together
+        assert (kept == kept[found.other != rows][:1])[found.other != rows].all()  # the same part of all rows
+        swapped = ~kept[found.other != rows][0]
+        assert found.share == pytest.approx(1 - swapped.float().mean().item(), abs=1e-6)
+        for axis in range(n_axes):  # one part without a gap
+            inside = swapped.any(1 - axis) if n_axes == 2 else swapped
+            places = inside.nonzero().flatten()
+            assert len(places) == 0 or int(places[-1] - places[0]) == len(places) - 1
+        sizes.add(int(swapped.sum()))
+    assert len(sizes) > 5
+
+
+SEQUENCE = InputSpec({"sequence": BlockSpec("sequence", (3, 20))})
+
+
+def test_a_part_of_a_sequence_is_stretched_to_its_length():
+    steps = torch.linspace(0, 1, 20).expand(500, 3, 20)
+    augment = build("warp_sequence", inputs=SEQUENCE, window=0.3, scale=0.0)
+    found = augment({"sequence": steps}, torch.arange(500)).inputs["sequence"]
+    torch.testing.assert_close(found.diff(dim=-1), found.diff(dim=-1)[..., :1].expand(500, 3, 19), atol=1e-5, rtol=0)
+    kept = found[:, 0, -1] - found[:, 0, 0]
+    assert (kept.min(), kept.max()) == (pytest.approx(0.7, abs=0.01), pytest.approx(1.0, abs=0.01))
+    assert found[:, 0, 0].max() > 0.2  # cut off before
+    assert found[:, 0, -1].min() < 0.8  # and after
+
+
+def test_channels_of_a_sequence_are_scaled_and_steps_jittered():
+    steps = torch.ones(500, 3, 20)
+    scaled = build("warp_sequence", inputs=SEQUENCE, window=0.0, scale=0.2)
+    found = scaled({"sequence": steps}, torch.arange(500)).inputs["sequence"]
+    assert torch.equal(found, found[..., :1].expand(500, 3, 20))
+    assert (found.min(), found.max()) == (pytest.approx(0.8, abs=0.01), pytest.approx(1.2, abs=0.01))
+    assert (found[:, 0, 0] != found[:, 1, 0]).any()
+    jittered = build("warp_sequence", inputs=SEQUENCE, window=0.0, scale=0.0, noise=0.3)
+    found = jittered({"sequence": steps}, torch.arange(500)).inputs["sequence"]
+    assert (found - steps).std() == pytest.approx(0.3, rel=0.05)
+    assert (found - steps).mean() == pytest.approx(0.0, abs=0.02)
+
+
 def test_time_is_bent_and_neither_turned_nor_cut():
     steps = torch.linspace(0, 1, 20).expand(300, 3, 20)
-    inputs = InputSpec({"sequence": BlockSpec("sequence", (3, 20))})
-    augment = build("warp_sequence", inputs=inputs, window=0.0, scale=0.0, time=0.4)
+    augment = build("warp_sequence", inputs=SEQUENCE, window=0.0, scale=0.0, time=0.4)
     found = augment({"sequence": steps}, torch.arange(300)).inputs["sequence"]
     torch.testing.assert_close(found[..., [0, -1]], steps[..., [0, -1]])
     assert (found.diff(dim=-1) > 0).all()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from automl import metrics
+from automl.components import CATALOGUES
 from automl.data import storage
 from automl.finalise import ROUNDS, choose, finalise, select
 from automl.predictor import Predictor
@@ -216,6 +217,33 @@ def test_a_refitted_member_is_loaded_from_its_own_folder(study: Callable[..., An
         expected = Predictor.load(task.out / name)
         for member, other in zip(Predictor.load(made.folder.model).members, expected.members, strict=True):
             np.testing.assert_array_equal(member.predictions(X), other.predictions(X))
+
+
+def test_a_lightning_module_is_one_of_several_members(study: Callable[..., Any]) -> None:
+    n_inputs = {"type": "data", "value": "n_inputs"}
+    space = {
+        "version": 1,
+        "preprocessing": [{"stage": "encoding", "options": ["onehot"]}, {"stage": "scaling", "options": ["standard"]}],
+        "network": [{"name": "my.Classifier", "params": {"n_inputs": n_inputs, "stops": False}}, "mlp"],
+        "optimizer": ["adamw"],
+    }
+    with registered():
+        made = study(space=space)
+        prepared = made.prepared
+        for number, name in enumerate(("my.Classifier", "mlp")):
+            point = prepared.space.defaults(CATALOGUES, {"network": name})
+            configuration = prepared.space.configuration(point, prepared.modules)
+            run_trial(made.trial(configuration, number=number), lambda epoch: False)
+        candidates = tuple((number, made.folder.trial(number)) for number in (0, 1))
+        task = FinalTask(made.folder.data, made.folder.model, prepared.objective, candidates, "networks", (), 0)
+        finalise(replace(task, members=((0, 0.75), (1, 0.25))))
+        X, _ = storage.load_part(made.folder.data, "test")
+        module, network = (Predictor.load(folder / "model").predictions(X) for _, folder in candidates)
+        shipped = Predictor.load(made.folder.model)
+        assert [member.choice.name for member in shipped.members] == 2 * ["my.Classifier"] + 2 * ["mlp"]
+        uncalibrated = Predictor(shipped.schema, shipped.members).predictions(X)
+    assert np.abs(module - network).max() > 0.01
+    np.testing.assert_allclose(uncalibrated, 0.75 * module + 0.25 * network, rtol=1e-6)
 
 
 def test_a_fault_in_the_test_of_a_module_costs_its_test_score_alone(tmp_path: Path) -> None:

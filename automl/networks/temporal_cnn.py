@@ -37,8 +37,10 @@ class TemporalBlock(nn.Module):
         self.shortcut = nn.Identity() if n_in == width else nn.Conv1d(n_in, width, 1)
 
     def forward(self, steps: Tensor, there: Tensor) -> Tensor:
-        result: Tensor = self.shortcut(steps) + self.layers(steps)
-        return result * there  # nothing of what comes after the end is seen by the next block
+        # Nothing of what comes after the end is seen by the next convolution.
+        half = len(self.layers) // 2
+        result: Tensor = self.shortcut(steps) + self.layers[half:](self.layers[:half](steps) * there)
+        return result * there
 
 
 class TemporalEncoder(nn.Module):

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from automl.data.blocks import BlockLayout
+from automl.data.dataset import make_dataset
 from automl.preprocessing import cleaning
 from automl.preprocessing.cleaning import implausible
 from automl.preprocessing.preprocessing import Preprocessing
@@ -138,3 +140,27 @@ def test_strings_and_missing_numbers_are_seen_and_rows_to_predict_are_left_alone
             preprocessing.notes
         )
     assert len(preprocessing.transform(table)["numeric"]) == 80
+
+
+@pytest.mark.parametrize(("name", "n_left"), [("drop_duplicates", 65), ("near_duplicates", 60), ("label_noise", None)])
+def test_cells_of_images_and_sequences_are_compared_too(name: str, n_left: int | None) -> None:
+    """Rows 60 to 65 have the pixels and the steps of rows 0 to 5; 5 of them but for a trace in one pixel."""
+    rng = np.random.default_rng(3)
+    cells = np.vstack([rng.normal(size=(60, 10)) + 3 * (np.arange(60) % 2)[:, None]] * 2)[:66]
+    cells[61:, 0] += 1e-3
+    frame = pd.DataFrame(cells, columns=[f"p{i}" for i in range(4)] + [f"t{i}" for i in range(6)])
+    frame.loc[[8, 60], ["t4", "t5"]] = NAN  # a sequence may end early
+    frame.loc[0, ["t4", "t5"]] = NAN
+    frame["y"] = [["no", "yes"][i % 2] for i in range(66)]
+    frame.loc[11, "y"] = "no"  # against all that it looks like
+    layouts = [BlockLayout("image", "p*", [1, 2, 2]), BlockLayout("sequence", "t?", [1, 6])]
+    data = make_dataset(frame, target="y", name="t", source="s", blocks=layouts)
+    walk = Preprocessing([Step("cleaning", Choice(name))], data.schema, seed=0)
+    train, y = walk.fit_resample(data.features, data.target)
+    assert {block.shape for block in train.values()} == {(len(y), 1, 2, 2), (len(y), 2, 6)}
+    if n_left is not None:
+        assert len(y) == n_left
+    else:
+        n_of_no = int((data.target == 0).sum())
+        assert (y == 0).sum() < n_of_no
+    assert walk.transform(data.features)["image"].shape == (66, 1, 2, 2)  # rows to predict are never left out
