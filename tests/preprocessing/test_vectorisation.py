@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from automl import plugins, search_space
@@ -38,7 +39,6 @@ def model(folder: Path, n_vectors: int = 4) -> Path:
 
 
 def test_a_text_is_the_mean_of_its_tokens_with_or_without_the_folder(tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers")
     texts = np.array(["Good film", "", "bad"], object)
     vectors = SentenceVectors(folder=str(model(tmp_path)), n_components=2).fit(texts)
     found = vectors.transform(texts)
@@ -50,7 +50,6 @@ def test_a_text_is_the_mean_of_its_tokens_with_or_without_the_folder(tmp_path: P
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers")
     texts = np.array(["good"], object)
     with pytest.raises(ConfigError, match="no vectors of tokens can be read"):
         SentenceVectors(folder=str(tmp_path)).fit(texts)
@@ -76,3 +75,14 @@ def test_a_folder_that_is_not_there_is_told_before_the_first_trial(folder: str, 
     )
     problems = space.check(CATALOGUES, where="space.yaml")
     assert [problem.remedy for problem in problems if problem.where.endswith("folder") and told in problem.remedy]
+
+
+def test_the_vectors_that_come_with_the_package_know_what_words_mean() -> None:
+    texts = np.array(["A wonderful film.", "What a marvellous movie!", "Invoice for steel pipes"], object)
+    film, movie, invoice = SentenceVectors(n_components=64).fit(texts).transform(texts)
+
+    def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+    assert cosine(film, movie) > 2 * cosine(film, invoice)
+    assert cosine(film, movie) > 0.5
