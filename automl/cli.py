@@ -90,6 +90,7 @@ def run(
     task: TaskName = None,
     test_size: Annotated[float | None, typer.Option(help="Share of the rows kept for a test score; 0: none.")] = None,
     deliver: Annotated[str | None, typer.Option(help="ensemble, networks or single.")] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Train the defaults once, and search nothing.")] = False,
     max_size: MaxSize = None,
     plugin: Plugin = [],  # noqa: B006
     tracking_uri: TrackingUri = None,
@@ -109,6 +110,7 @@ def run(
         "task": ("--task", task),
         "validation.test_size": ("--test-size", test_size),
         "deliver": ("--deliver", deliver),
+        "defaults": ("--defaults", defaults or None),
         "data.max_size": ("--max-size", max_size),
     }
     from automl import isolation, study_folder

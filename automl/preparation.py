@@ -152,7 +152,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     if space is None:
         path = search_space.auto(schema)
         space, where = search_space.load(path).for_target(schema.target, CATALOGUES), str(path)
-    known, written = _portfolio(space, path), space
+    known, written = None if spec.defaults else _portfolio(space, path), space
     modules = _modules(space)
     space, space_notes = space.for_data(schema)
     problems = space.check(CATALOGUES, where=where)
@@ -199,7 +199,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        starts=space.starts(CATALOGUES, points),
+        starts=[space.defaults(CATALOGUES)] if spec.defaults else space.starts(CATALOGUES, points),
         source=dataset.source,
         base=str(base),
         data_digest=dataset.digest,
@@ -288,7 +288,7 @@ def _resolve_own_data(spec: StudySpec, base: Path, stored: Prepared | None = Non
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        starts=space.starts(CATALOGUES),
+        starts=[space.defaults(CATALOGUES)] if spec.defaults else space.starts(CATALOGUES),
         source=data_module.name,
         base=str(base),
         data_digest=digest.hexdigest(),

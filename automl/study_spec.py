@@ -480,6 +480,15 @@ class StudySpec(_Strict):
     references: bool = Field(True, description="Whether dummy, linear and boosted models are run to be beaten.")
     plugins: list[str] = []
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    defaults: bool = Field(False, description="Train the defaults of the search space once, and search nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_defaults_once(cls, document: Any) -> Any:
+        if not isinstance(document, Mapping) or document.get("defaults") is not True:
+            return document
+        budget = document.get("budget", {})
+        return {**document, "budget": {**budget, "trials": 1}} if isinstance(budget, Mapping) else document
 
     @model_validator(mode="after")
     def _has_domains(self) -> StudySpec:
@@ -535,8 +544,8 @@ class StudySpec(_Strict):
         """Returns what decides the result, in JSON's types."""
         decisive = self.model_dump(mode="json", exclude={"name": True, "budget": True, "data": {"max_size"}})
         # What earlier versions did not know, and is not used, leaves stored digests what they were.
-        for name in ("forecast", "neighbours"):
-            if decisive[name] is None:
+        for name in ("forecast", "neighbours", "defaults"):
+            if not decisive[name]:
                 del decisive[name]
         if self.data.domain is None:
             del decisive["data"]["domain"]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from automl import plugins, preparation, search_space, study_spec
-from automl.components import CATALOGUES
+from automl.components import CATALOGUES, STAGES
 from automl.data import sources
 from tests.command_line import Workplace
 
@@ -70,6 +70,20 @@ def test_space_is_known_to_the_catalogues_and_can_be_sampled(path: Path) -> None
     assert len({complete.suggest(study.ask()).digest for _ in range(20)}) > 1
 
 
+def test_what_is_for_tables_stands_in_the_spaces_of_everything() -> None:
+    plugins.load_builtin()
+    paths = [ROOT / "search_spaces" / f"tabular_all_{of}.yaml" for of in ("classification", "regression")]
+    places = [place for path in paths for place in search_space.load(path).places()]
+    named = {(place.removeprefix("preprocessing."), option.name) for place, those in places for option in those}
+    of_other_kinds = {"image", "sequence", "tokens", "quantile", "single_row"}
+    of_texts_alone = {"hashed_words", "byte_pairs", "directions", "by_kind"}
+    for kind in (*STAGES, "network", "optimizer", "schedule", "loss", "augmentation", "averaging", "batches"):
+        for component in CATALOGUES[kind]:
+            needs_more = any(trait.startswith(("package:", "path:")) for trait in component.traits)
+            if not needs_more and not of_other_kinds & component.traits and component.name not in of_texts_alone:
+                assert (kind, component.name) in named
+
+
 def test_data_in_the_repository_is_small_and_licensed() -> None:
     files = [path for path in (ROOT / "experiments" / "data").iterdir() if path.suffix != ".md"]
     assert sum(path.stat().st_size for path in (*files, *(ROOT / "experiments" / "data").rglob("*.png"))) < 5_000_000
@@ -103,11 +117,11 @@ def test_study_runs(path: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments" / "search_spaces", tmp_path / "search_spaces")
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments", ignore=shutil.ignore_patterns("data", "*.yaml"))
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    document |= {"budget": {"trials": 1}, "trainer": {"max_epochs": 1}, "references": False}
+    document |= {"trainer": {"max_epochs": 1}, "references": False}
     (tmp_path / path.name).write_text(yaml.safe_dump(document), encoding="utf-8")
     place = Workplace(tmp_path)
     plugged = [word for name in document.get("plugins", []) for word in ("--plugin", name)]
-    ran = place.automl("run", path.name, "--json", "--quiet", *plugged).json
+    ran = place.automl("run", path.name, "--defaults", "--json", "--quiet", *plugged).json
     assert ran["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
     assert ran["test"] is not None
     table = sources.read(document["data"]["source"], document["data"]["params"], tmp_path)

@@ -242,6 +242,14 @@ def test_points_of_ones_own_come_before_a_portfolio(tmp_path: Path, document: Do
     assert depths == [1, 4, None, 3]
 
 
+def test_the_defaults_alone_are_one_trial(tmp_path: Path, document: Document) -> None:
+    with_portfolio(tmp_path, start=[{"network.mlp.depth": 1}])
+    made = study_spec.build(document(Task.BINARY, budget={"trials": 30}, defaults=True), where="x.yaml")
+    assert made.budget.trials == 1
+    default = {"network": "mlp", "network.mlp.depth": 3, "optimizer.adamw.lr": 0.002}
+    assert preparation.check(made, tmp_path).starts == [default]
+
+
 def test_a_portfolio_that_is_not_there_is_told(tmp_path: Path, document: Document) -> None:
     write(tmp_path, {"portfolio": "mine"})
     assert re.search("portfolio: unknown portfolio `mine`", told(document(Task.BINARY), tmp_path))

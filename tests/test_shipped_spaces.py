@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from automl import metrics, plugins, preparation, study_spec
 from automl.components import CATALOGUES
 from automl.data.blocks import BlockLayout
 from automl.data.dataset import make_dataset
-from automl.search_space import SearchSpace, auto, bundled, load
+from automl.search_space import Categorical, FloatRange, IntRange, SearchSpace, auto, bundled, load
 from automl.testing import boring_table, boring_targets
 from automl.training.fit import fit
 from automl.trial import prepare
@@ -86,12 +88,29 @@ def test_it_is_chosen_by_what_the_table_holds(kinds: list[str], name: str) -> No
     assert auto(Schema(columns, Target("y", Task.REGRESSION), blocks)).stem == name
 
 
-OPTIONS = [
-    pytest.param(path, place, option.name, id=f"{path.stem} {place} {option.name}")
-    for path in SPACES
-    for place, options in load(path).places()
-    for option in options
-]
+def options() -> Iterator[Any]:
+    """Yields each option of each space with one of the tasks that the space is for, all of them in turn."""
+    for path in SPACES:
+        in_turn = itertools.cycle([Task.BINARY] if "small" in path.stem else tables(path))
+        for place, those in load(path).places():
+            for option in those:
+                task = next(in_turn)
+                yield pytest.param(path, place, option.name, task, id=f"{path.stem} {place} {option.name} {task}")
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_defaults_are_within_the_ranges(path: Path) -> None:
+    """Those of the components, where a range has none of its own; else the first trial would train something else."""
+    n_held = 0
+    for place, options in load(path).places():
+        for option in options:
+            known = CATALOGUES[place.removeprefix("preprocessing.")][option.name].hyperparameters
+            for name, distribution in option.params.items():
+                if isinstance(distribution, (IntRange, FloatRange, Categorical)):
+                    default = known[name].default if distribution.default is None else distribution.default
+                    assert default is None or distribution.holds(default), f"{place} {option.name}: {name} {default}"
+                    n_held += 1
+    assert n_held > 0
 
 
 @pytest.mark.slow
@@ -105,13 +124,11 @@ def test_it_fits_the_catalogues(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("path", "place", "name"), OPTIONS)
-def test_each_option_is_trained(path: Path, place: str, name: str) -> None:
-    task = tables(path)[-1] if "small" not in path.stem else Task.BINARY
-    space, dataset = narrowed(path, task)
-    options: dict[str, Any] = dict(space.places())
-    if name not in [option.name for option in options[place]]:
-        pytest.skip("left out on this table")
+@pytest.mark.parametrize(("path", "place", "name", "task"), list(options()))
+def test_each_option_is_trained(path: Path, place: str, name: str, task: Task) -> None:
+    for_it = [task, *(other for other in reversed(tables(path)) if other != task)]
+    found = (narrowed(path, each) for each in for_it)  # what is for some tasks alone is trained on the last of these
+    space, dataset = next((s, d) for s, d in found if name in [option.name for option in dict(s.places())[place]])
     point = space.defaults(CATALOGUES, {place: name})
     configuration = space.suggest(optuna.trial.FixedTrial(point))
     assert dict(configuration.choices())[place].name == name
