@@ -260,10 +260,10 @@ def _behind(means: Mapping[str, float]) -> list[str]:
 
 
 def _differences(found: Sequence[Document], results: Path, table: Callable[[str], Table]) -> list[dict[str, Any]]:
-    """Returns how much better ours is than each rival on each set, where both have left predictions (seed 0)."""
+    """Returns how much better ours is than each rival in each run of which both have left predictions."""
     rows = []
     for document in found:
-        if document["system"] != "automl" or document["seed"] or document["score"] is None:
+        if document["system"] != "automl" or document["score"] is None:
             continue
         job = _job(document)
         ours = _predictions(job, results)
@@ -276,7 +276,8 @@ def _differences(found: Sequence[Document], results: Path, table: Callable[[str]
             except (ImportError, FileNotFoundError):  # only told of, not measured, this time
                 continue
             beside = quality_scores.difference(data.metric, data.task, data.y_test, ours, theirs)
-            rows.append({"data": job.data, "seconds": job.seconds, "rival": rival, **asdict(beside)})
+            told = {"data": job.data, "seconds": job.seconds, "seed": job.seed}
+            rows.append({**told, "rival": rival, **asdict(beside)})
     return rows
 
 
@@ -387,11 +388,13 @@ def _difference_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns how often ours is better and worse than each rival by more than chance."""
     if not rows:
         return []
+    cells = dict.fromkeys(f"{row['data']} {row['seconds']} s seed {row['seed']}" for row in rows)
     lines = [
         "",
-        "## Set by set",
+        "## Run by run",
         "",
-        f"Paired bootstrap over test rows ({quality_scores.N_RESAMPLES} resamples, 95 %), sets on which automl is:",
+        f"Paired bootstrap over test rows ({quality_scores.N_RESAMPLES} resamples, 95 %). Predictions are not kept "
+        f"with the results; of the runs of which both systems' are there ({', '.join(cells)}) automl is:",
         "",
         "| rival | better | not distinguishable | worse |",
         "|---|---|---|---|",
