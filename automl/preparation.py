@@ -151,7 +151,8 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
     schema = dataset.schema
     if space is None:
         path = search_space.auto(schema)
-        space, where = search_space.load(path).for_target(schema.target, CATALOGUES), str(path)
+        space, where = search_space.load(path), str(path)
+    space = space.for_target(schema.target, CATALOGUES)
     known, written = None if spec.defaults else _portfolio(space, path), space
     modules = _modules(space)
     space, space_notes = space.for_data(schema)

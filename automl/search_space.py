@@ -631,10 +631,11 @@ class SearchSpace(_Strict):
         return searched
 
     def for_target(self, target: Target, catalogues: Mapping[str, Catalogue]) -> SearchSpace:
-        """Returns the space without the losses that are for other tasks; where none is left, it is the usual one."""
+        """Returns the space without the losses that are for other tasks, if one of them is for this one."""
         kinds = {head.task.kind for head in target.heads}
-        losses = [o for o in self.loss or () if is_for_task(catalogues["loss"][o.name].traits, kinds)]
-        return self.model_copy(update={"loss": losses or None})
+        known = catalogues["loss"]
+        losses = [o for o in self.loss or () if o.name in known and is_for_task(known[o.name].traits, kinds)]
+        return self.model_copy(update={"loss": losses}) if losses else self
 
     def for_data(self, schema: Schema) -> tuple[SearchSpace, list[str]]:
         """Returns the space without the choices that cannot matter on these columns, and sentences that say so.

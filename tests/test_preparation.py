@@ -323,6 +323,24 @@ def test_networks_that_make_up_rows_are_for_tables_in_memory(tmp_path: Path, doc
 
 
 @pytest.mark.parametrize(
+    ("task", "losses"),
+    [
+        (Task.MULTICLASS, ["cross_entropy"]),
+        (Task.MULTILABEL, ["cross_entropy"]),
+        (Task.REGRESSION, ["mse"]),
+        (Task.QUANTILE, ["pinball"]),
+    ],
+)
+def test_losses_for_other_tasks_are_left_out_where_one_is_for_this(
+    tmp_path: Path, document: Document, task: Task, losses: list[str]
+) -> None:
+    write(tmp_path, {"loss": ["pinball", "mse", "cross_entropy"]})
+    boring_table(task, n_rows=80).to_parquet(tmp_path / "table.parquet")
+    prepared = preparation.check(study_spec.build(document(task), where="x.yaml"), tmp_path)
+    assert [option.name for option in prepared.space.loss or ()] == losses
+
+
+@pytest.mark.parametrize(
     ("space", "said"),
     [
         (
