@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--short | --long] [--only NAME ...]
 
 `--short` measures what is stable on a busy machine, `--long` is the study of 10,000 trials alone, for half an hour.
-Prints a table, writes it to `results/` unless it is partial, and exits with 1 when a target is missed.
+Prints a table, writes it to `results/`, where `--only` renews its own lines, and exits with 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 #: What `--help` must not load.
 HEAVY = ("torch", "sklearn", "mlflow", "pandas", "optuna", "pytorch_lightning")
+#: Of a kept line.
+COLUMNS = ("what", "target", "figure", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +252,17 @@ def _seconds(command: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def write(rows: list[Row], name: str) -> None:
-    """Writes the table with machine and versions to files of this name."""
+def write(rows: list[Row], name: str, *, renews: bool) -> None:
+    """Writes the table with machine, versions and day to files of this name; what it does not renew stays."""
     RESULTS.mkdir(exist_ok=True)
-    document = {"machine": machine.describe(), "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    lines = ["| what | target | figure | verdict | detail |", "|---|---|---|---|---|", *map(_line, rows)]
+    path = RESULTS / f"{name}.json"
+    kept = json.loads(path.read_text())["rows"] if renews and path.is_file() else []
+    found = {row["what"]: row for row in kept}
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    found |= {row.what: {**asdict(row), "verdict": row.verdict, "day": day} for row in rows}
+    path.write_text(json.dumps({"machine": machine.describe(), "rows": list(found.values())}, indent=1) + "\n")
+    lines = ["| what | target | figure | verdict | detail | day |", "|---|---|---|---|---|---|"]
+    lines += [f"{_line(Row(*(row[key] for key in COLUMNS)))} {row['day']} |" for row in found.values()]
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
@@ -275,8 +283,9 @@ def main() -> None:
         for row in groups[name]():
             rows.append(row)
             print(_line(row), flush=True)
-    if not (options.short or options.only):
-        write(rows, "speed_long" if options.long else "speed")
+    if not options.short:
+        is_long = options.long or (bool(options.only) and set(options.only) <= set(LONG))
+        write(rows, "speed_long" if is_long else "speed", renews=bool(options.only))
     if groups is GROUPS:
         trial_profile.report()
     sys.exit(any(row.verdict == "MISSED" for row in rows))
