@@ -27,7 +27,7 @@ from automl.search_space import Option, SearchSpace
 from automl.study_folder import Prepared, StudyFolder, read_json, write_json
 from automl.study_spec import StudySpec, ValidationSpec
 from automl.training import adapt
-from automl.values import NO_TABLE, Choice, ColumnKind, Dataset, Direction, Fold, Metric, Schema, Splits, Task
+from automl.values import NO_TABLE, Choice, ColumnKind, Dataset, Direction, Fold, Metric, Scalar, Schema, Splits, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +200,7 @@ def _resolve(spec: StudySpec, base: Path, stored: Prepared | None = None) -> tup
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        starts=[space.defaults(CATALOGUES)] if spec.defaults else space.starts(CATALOGUES, points),
+        starts=_starts(spec, space, points),
         source=dataset.source,
         base=str(base),
         data_digest=dataset.digest,
@@ -289,7 +289,7 @@ def _resolve_own_data(spec: StudySpec, base: Path, stored: Prepared | None = Non
         direction=metric.direction,
         space=space,
         space_name=path.stem,
-        starts=[space.defaults(CATALOGUES)] if spec.defaults else space.starts(CATALOGUES),
+        starts=_starts(spec, space),
         source=data_module.name,
         base=str(base),
         data_digest=digest.hexdigest(),
@@ -394,6 +394,11 @@ def _try_modules(
         except DataError:  # of so few rows
             continue
         adapt.attempt(configuration, data, metric, seed=seed)
+
+
+def _starts(spec: StudySpec, space: SearchSpace, points: Sequence[portfolio.Point] = ()) -> list[dict[str, Scalar]]:
+    """Returns the first points of the search, or the only one."""
+    return [space.defaults(CATALOGUES)] if spec.defaults else space.starts(CATALOGUES, points)
 
 
 def _portfolio(space: SearchSpace, path: Path) -> portfolio.Portfolio | None:

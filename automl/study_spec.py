@@ -584,6 +584,12 @@ def build(document: Any, *, where: str, overrides: Mapping[str, tuple[str, Any]]
             else:
                 inner[last] = value
                 flags[dotted] = flag
+        if document.get("defaults") is True and "budget.trials" in flags:
+            raise ConfigError(
+                f"found `{document['budget']['trials']}`; a study of the defaults alone is one trial",
+                where=flags["budget.trials"],
+                remedy="Leave it out, or `defaults`.",
+            )
     return validate(StudySpec, document, where=where, flags=flags)
 
 

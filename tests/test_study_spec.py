@@ -219,6 +219,14 @@ def test_flags_override_the_file_and_are_named_when_they_are_wrong() -> None:
     assert "Did you mean `binary`?" in "\n".join(told)
 
 
+def test_the_defaults_alone_and_a_number_of_trials_are_not_asked_for_together() -> None:
+    (told,) = problems(SMALLEST, {"defaults": ("--defaults", True), "budget.trials": ("--trials", 9)})
+    assert told.startswith("--trials: found `9`; a study of the defaults alone is one trial")
+    (told,) = problems(SMALLEST | {"defaults": True}, {"budget.trials": ("--trials", 9)})  # to go on with
+    assert told.startswith("--trials: found `9`")
+    assert build(SMALLEST | {"defaults": True, "budget": {"trials": 9}}, where="x.yaml").budget.trials == 1
+
+
 def test_a_flag_below_what_is_no_mapping_leaves_the_files_own_error() -> None:
     (told,) = problems(SMALLEST | {"budget": "ten minutes"}, {"budget.time": ("--time", "90s")})
     assert told.startswith("x.yaml: budget: found `ten minutes`")
