@@ -96,12 +96,19 @@ MAX_PROGRAM_ROWS, MAX_PROGRAM_COLUMNS = 5_000, 300
 #: Columns that an image or a sequence in one column becomes at most, about.
 MAX_ARRAY_COLUMNS = 1024
 
-#: Rows that a linear model of what convolutions find is fitted on at most, and its steps: each row has many numbers.
-#: Cells of an image or a sequence that is read as it is, at most, about.
-MAX_CONVOLVED_ROWS, MAX_STEPS, MAX_CONVOLVED_CELLS = 10_000, 100, 4096
+#: Rows that a linear model of what convolutions find is fitted on at most: each row has many numbers. Cells of an image
+#: or a sequence that is read as it is, at most, about.
+MAX_CONVOLVED_ROWS, MAX_CONVOLVED_CELLS = 10_000, 4096
 
-#: Inverse penalties of such a model, from the strongest on, and the one where no other rows say which is best.
-STRENGTHS, USUAL_STRENGTH = (0.001, 0.01, 0.1, 1.0), 0.1
+#: Steps of a logistic regression.
+MAX_STEPS = {"linear": 300, "random_convolutions": 100}
+
+#: Inverse penalties of logistic regressions, from the strongest on, and the one where no other rows say which is best.
+STRENGTHS = {"linear": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "random_convolutions": (0.001, 0.01, 0.1, 1.0)}
+USUAL_STRENGTH = {"linear": 1.0, "random_convolutions": 0.1}
+
+#: Rows above which the penalty of a linear model is the usual one: it matters little there, and each fit takes long.
+MAX_PENALISED_ROWS = 20_000
 
 #: Numbers of a matrix that is looked at in the space of its rows, at most.
 MAX_ROTATED = 50_000_000
@@ -178,10 +185,10 @@ class ReferenceModel:
             features: Canonical frame; (rows, columns).
             target: As of `Dataset`.
             seed: Of what is drawn at random.
-            held: When patient boosting stops, and how strong the penalty of `random_convolutions` is; the others do not
+            held: When patient boosting stops, and how strong the penalty of a logistic regression is; the others do not
                 look at them.
-            like: One fitted on other rows, of which patient boosting takes number and size of its steps, and
-                `random_convolutions` the penalty.
+            like: One fitted on other rows, of which patient boosting takes number and size of its steps, and a logistic
+                regression the penalty.
             n_trees: Of a forest.
             stop_at: `time.monotonic()` after which no further tree is grown.
 
@@ -332,43 +339,41 @@ def _estimated(
         return estimator.fit(X, y, matrix.transform(held.features), held.target, stop_at)
     if isinstance(estimator, (BoostedTrees, Forest)):
         return estimator.fit(X, y, stop_at=stop_at)
-    if name == "random_convolutions" and target.task.is_classification:
-        seen = held if held is not None and len(held.target) else None
-        strengths = STRENGTHS if seen else (getattr(like, "C", USUAL_STRENGTH),)
-        X_val, y_val = (X, y) if seen is None else (matrix.transform(seen.features), seen.target)
-        return _penalised(X, y, X_val, y_val, strengths)
+    if name in STRENGTHS and target.task.is_classification:
+        seen = np.isin(held.target, y) if held is not None else np.empty(0, dtype=bool)
+        if held is None or not seen.any() or len(y) > MAX_PENALISED_ROWS:
+            return _penalised(estimator, X, y, X, y, (getattr(like, "C", USUAL_STRENGTH[name]),))
+        X_val = matrix.transform(held.features)[seen]
+        return _penalised(estimator, X, y, X_val, held.target[seen], STRENGTHS[name])
     return estimator.fit(X, y)
 
 
-def _penalised(X: Any, y: NDArray[Any], X_val: Any, y_val: NDArray[Any], strengths: Sequence[float]) -> Any:
+def _penalised(model: Any, X: Any, y: NDArray[Any], X_val: Any, y_val: NDArray[Any], strengths: Sequence[float]) -> Any:
     """Returns the logistic regression of the penalty that does best on other rows; steps end early where they are many.
 
     Of fewer rows than columns, the weights lie in the space of the rows, and are looked for there.
 
     Args:
+        model: One that is not fitted.
         X, y: (rows, columns) and (rows,).
-        X_val, y_val: The other rows; of classes that `y` lacks, they are left out.
+        X_val, y_val: The other rows, of classes that `y` has.
         strengths: Inverse penalties, from the strongest on.
     """
     from scipy.sparse import issparse
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
 
-    seen = np.isin(y_val, y)
-    X_val, y_val = X_val[seen], y_val[seen]
     axes = None
     if X.shape[0] < X.shape[1] and np.prod(X.shape) <= MAX_ROTATED:
         X = X.toarray() if issparse(X) else X
         axes = np.linalg.svd(X, full_matrices=False)[2]  # (rows, columns)
         X, X_val = X @ axes.T, X_val @ axes.T
-    model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
     best, least = model, math.inf
     for strength in strengths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = deepcopy(model).set_params(C=strength).fit(X, y)
         told = model.predict_proba(X_val)[np.arange(len(y_val)), np.searchsorted(model.classes_, y_val)]
-        loss = float(-np.log(np.maximum(told, 1e-15)).mean()) if len(y_val) else 0.0
+        loss = float(-np.log(np.maximum(told, 1e-15)).mean())
         if loss >= least:
             break
         best, least = model, loss
@@ -445,7 +450,7 @@ def _estimator(name: str, task: Task, target: NDArray[Any], seed: int, level: fl
         return SeasonalNaive()
     if name in ("linear", "random_convolutions"):
         penalties = np.logspace(-2, 3, 6) if name == "linear" else np.logspace(0, 5, 6)
-        return RidgeCV(penalties) if regression else LogisticRegression(max_iter=300)
+        return RidgeCV(penalties) if regression else LogisticRegression(max_iter=MAX_STEPS[name], warm_start=True)
     if name == "forest":
         return Forest(classification=not regression, random_state=seed)
     if name in PATIENT:
@@ -804,7 +809,7 @@ class BoostedTrees(BaseEstimator):  # type: ignore[misc]
 
         Args:
             X, y: (rows, columns) and (rows,).
-            X_val, y_val: The other rows; of classes that `y` lacks, they are left out.
+            X_val, y_val: The other rows, of classes that `y` has.
             stop_at: `time.monotonic()` after which there is no further step.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor

@@ -11,7 +11,7 @@ import pytest
 import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from automl import metrics
+from automl import metrics, reference_model
 from automl.array_column import pack
 from automl.data.blocks import BlockLayout, ForecastLayout
 from automl.data.dataset import make_dataset
@@ -226,17 +226,29 @@ def test_a_class_of_one_row_is_put_up_with(name: str) -> None:
     assert model.predictions(dataset.features).shape == (40, 3)
 
 
-def test_noise_is_met_with_a_strong_penalty_and_fitted_alike_later() -> None:
+@pytest.mark.parametrize("name", ["linear", "random_convolutions"])
+def test_noise_is_met_with_a_strong_penalty_and_fitted_alike_later(name: str) -> None:
     data = with_blocks(Task.BINARY, ("sequence",), 90)
     noise = np.random.default_rng(1).integers(0, 2, 90)
-    fit = ("random_convolutions", data.schema, data.features.iloc[:60])
+    fit = (name, data.schema, data.features.iloc[:60])
+    in_one_cell = (data.features["sequence_0"] > 0).to_numpy(np.int64)
     strengths = []
-    for target in (data.target, noise):
+    for target in (in_one_cell if name == "linear" else data.target, noise):
         model = ReferenceModel.fit(*fit, target[:60], 0, held=Held(data.features.iloc[60:], target[60:]))
         again = ReferenceModel.fit(*fit, target[:60], 0, like=model)
         assert again.fitted[0].estimator.C == model.fitted[0].estimator.C
         strengths.append(model.fitted[0].estimator.C)
     assert strengths[0] > strengths[1]
+
+
+def test_of_many_rows_a_linear_model_has_the_usual_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = with_blocks(Task.BINARY, ("sequence",), 90)
+    monkeypatch.setattr(reference_model, "MAX_PENALISED_ROWS", 59)
+    noise = np.random.default_rng(1).integers(0, 2, 90)
+    held = Held(data.features.iloc[60:], noise[60:])
+    model = ReferenceModel.fit("linear", data.schema, data.features.iloc[:60], noise[:60], 0, held=held)
+    strength = model.fitted[0].estimator.C
+    assert strength == reference_model.USUAL_STRENGTH["linear"]
 
 
 # --- the trees -----------------------------------------------------------------------------------------------------
