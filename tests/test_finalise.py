@@ -14,11 +14,22 @@ from numpy.typing import NDArray
 from automl import metrics
 from automl.components import CATALOGUES
 from automl.data import storage
-from automl.finalise import ROUNDS, choose, finalise, select
+from automl.finalise import ROUNDS, choose, ensemble, finalise, select
 from automl.predictor import Predictor
 from automl.references import run_reference
 from automl.trial import refit, run_trial
-from automl.values import OWN, Choice, Configuration, Direction, FinalTask, Metric, Task, TrainerSettings, TrialTask
+from automl.values import (
+    OWN,
+    Choice,
+    Configuration,
+    Direction,
+    FinalTask,
+    Metric,
+    Target,
+    Task,
+    TrainerSettings,
+    TrialTask,
+)
 from tests.lightning_modules import registered
 
 CASES = [
@@ -103,6 +114,24 @@ def test_what_time_allows_is_chosen() -> None:
     metric = metrics.metric("rmse", Task.REGRESSION)
     assert select(predictions, [y], metric, stop_at=0.0) == {int(np.argmin([np.std(p - y) for (p,) in predictions])): 1}
     assert len(select(predictions, [y], metric)) > 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [("log_loss", {1: 1.0}), ("roc_auc", {1: 1.0}), ("average_precision", {0: 0.5, 1: 0.5}), ("brier", {1: 1.0})],
+)
+def test_log_loss_chooses_members_where_the_objective_sees_less_of_a_row(
+    objective: str, expected: dict[int, float]
+) -> None:
+    y = np.arange(40) % 2
+    in_order = 0.5 + 0.01 * (2 * y - 1)  # of all rows, and next to nothing else is known of them
+    sure = np.where(y == 1, 0.95, 0.05)
+    sure[:2] = 0.52, 0.48
+    predictions = [[np.column_stack([1 - p, p])] for p in (in_order, sure)]
+    metric = metrics.metric(objective, Task.BINARY)
+    if objective in ("roc_auc", "average_precision"):
+        assert select(predictions, [y], metric) == {0: 1.0}
+    assert ensemble(Target("t", Task.BINARY), metric, [y], predictions) == expected
 
 
 @pytest.mark.parametrize(
