@@ -99,9 +99,9 @@ class DataSet:
             raise FileNotFoundError(f"the data set `{self.name}` lies in a folder: say which with --data FOLDER")
         if isinstance(self.origin, Path):
             parts = (pd.read_parquet(self.origin / f"{part}.parquet") for part in ("train", "test"))
-            train, test = (_plain(part, self.target, self.task) for part in parts)
+            train, test = (plain(part, self.target, self.task) for part in parts)
         else:
-            train, test = split(_plain(self.origin.read(), self.target, self.task), self.target, self.task)
+            train, test = split(plain(self.origin.read(), self.target, self.task), self.target, self.task)
         classes: tuple[str, ...] = ()
         if self.task != "regression":
             classes = tuple(sorted({*train[self.target], *test[self.target]}))
@@ -135,7 +135,7 @@ def data_sets(folder: Path | None = None) -> dict[str, DataSet]:
     return known
 
 
-def _plain(frame: pd.DataFrame, target: str, task: str) -> pd.DataFrame:
+def plain(frame: pd.DataFrame, target: str, task: str) -> pd.DataFrame:
     """Returns a table of numbers and strings, without the rows that lack a target.
 
     Truth values become 0 and 1, and classes strings: what a rival makes of other types is not what is measured.

@@ -20,9 +20,10 @@ import sklearn.metrics
 import yaml
 
 import automl.portfolio
-from automl import plugins, search_space
+from automl import metrics, plugins, search_space
 from automl.components import CATALOGUES
 from automl.jobs import REFERENCES
+from automl.values import Target, Task
 
 plugins.load_builtin()
 
@@ -101,6 +102,58 @@ def test_differences_to_doing_nothing_are_paired_and_told_with_their_interval(mo
     }
     table = {"none": resampling.summary(nothing, nothing, 0.5), "smotenc": resampling.summary(runs, nothing, 0.5)}
     assert "+0.2000 ± 0.3928" in resampling.report(table, 3, 5)[-1]
+
+
+# --- members of an ensemble ----------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_to_a_perfect_score_is_what_a_way_of_choosing_makes_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    selection = _module("selection")
+    lines = [
+        {"data": data, "rows": 400, "objective": objective, "scores": {"the objective": usual, "log-loss": other}}
+        for data, objective, usual, other in [
+            ("a", "roc_auc", 0.9, 0.92),
+            ("b", "roc_auc", 0.5, 0.45),
+            ("a", "log_loss", 0.5, 0.4),
+            ("a", "f1", 1.0, 1.0),
+        ]
+    ]
+    assert [selection.gain(line, "log-loss") for line in lines] == pytest.approx([20, -10, 20, 0])
+    told = selection.report(lines, 60)
+    assert "| chosen by | 400 rows, 2 tables |" in told
+    assert "| log-loss | +5.0, +5.0; 1 and 1 |" in told
+
+
+def test_every_way_of_choosing_has_weights_that_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    selection = _module("selection")
+    rng = np.random.default_rng(0)
+    y = [np.arange(30) % 2, np.arange(30) % 2]
+    chances = [[np.clip(fold * 0.4 + rng.uniform(0, 0.6, 30), 0.01, 0.99) for fold in y] for _ in range(6)]
+    predictions = [[np.column_stack([1 - p, p]) for p in folds] for folds in chances]
+    metric = metrics.metric("roc_auc", Task.BINARY)
+    for way in (selection.FOR_EACH | selection.FOR_THE_STUDYS_OWN).values():
+        weights = way(Target("t", Task.BINARY), metric, y, predictions)
+        assert set(weights) <= set(range(6))
+        assert sum(weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_study_is_run_once_and_its_members_are_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    selection = _module("selection")
+    (data,) = [data for data in selection.CLASSIFICATION if data.name == "phoneme"]
+    assert selection.study(data, 10**6, 15, tmp_path / "1000000/phoneme") == []
+    for _ in range(2):
+        folders = selection.study(data, 400, 15, tmp_path / "400/phoneme")
+    found = selection.judge(folders[0])
+    assert [line["objective"] for line in found] == ["roc_auc", *selection.OTHERS["binary"]]
+    own = found[0]["scores"]
+    assert own["as shipped"] == own["log-loss"]
+    assert all(0.6 < score < 1 for score in own.values())
 
 
 # --- quality -----------------------------------------------------------------------------------------------------
