@@ -52,8 +52,8 @@ OTHERS = {
     "multiclass": ("accuracy", "balanced_accuracy"),
     "regression": (),
 }
-#: Parts of the candidates or draws of the rows of which a mean is made, and how many are best.
-N_DRAWS, N_BEST = 10, 5
+#: Candidates of which a mean is made.
+N_BEST = 5
 
 Weights = dict[int, float]
 Folds = Sequence[np.ndarray[Any, Any]]
@@ -132,27 +132,6 @@ def _half(target: Target, metric: Metric, y: Folds, predictions: Sequence[Folds]
     return _mean([_by_log_loss(target, metric, y, predictions), select(predictions, y, metric)])
 
 
-def _drawn_rows(target: Target, metric: Metric, y: Folds, predictions: Sequence[Folds]) -> Weights:
-    """Returns the mean of ensembles that are chosen on rows drawn with replacement."""
-    rng, found = np.random.default_rng(0), []
-    for _ in range(N_DRAWS):
-        drawn = [rng.integers(0, len(fold), len(fold)) for fold in y]
-        parts = [[fold[rows] for fold, rows in zip(each, drawn, strict=True)] for each in (y, *predictions)]
-        if metric.needs == "values" or all(len(np.unique(fold)) > 1 for fold in parts[0]):
-            found.append(select(parts[1:], parts[0], metric))
-    return _mean(found)
-
-
-def _drawn_candidates(target: Target, metric: Metric, y: Folds, predictions: Sequence[Folds]) -> Weights:
-    """Returns the mean of ensembles of which each had half of the candidates to choose among (Caruana et al. 2006)."""
-    rng, found = np.random.default_rng(0), []
-    for _ in range(N_DRAWS):
-        drawn = np.sort(rng.choice(len(predictions), (len(predictions) + 1) // 2, replace=False))
-        chosen = select([predictions[i] for i in drawn], y, metric)
-        found.append({int(drawn[i]): weight for i, weight in chosen.items()})
-    return _mean(found)
-
-
 def _best(n: int) -> Way:
     def way(target: Target, metric: Metric, y: Folds, predictions: Sequence[Folds]) -> Weights:
         return dict.fromkeys(range(min(n, len(predictions))), 1 / min(n, len(predictions)))
@@ -164,7 +143,7 @@ def _mean(found: Sequence[Weights]) -> Weights:
     return {i: sum(each.get(i, 0.0) for each in found) / len(found) for i in set().union(*found)}
 
 
-FOR_EACH: dict[str, Way] = {
+WAYS: dict[str, Way] = {
     "the objective": lambda target, metric, y, predictions: select(predictions, y, metric),
     "as shipped": ensemble,
     "log-loss": _by_log_loss,
@@ -172,8 +151,6 @@ FOR_EACH: dict[str, Way] = {
     f"mean of the best {N_BEST}": _best(N_BEST),
     "the best alone": _best(1),
 }
-#: They take long where there is a decision in each score.
-FOR_THE_STUDYS_OWN: dict[str, Way] = {"rows drawn": _drawn_rows, "candidates drawn": _drawn_candidates}
 
 
 def judge(folder: Path) -> list[dict[str, Any]]:
@@ -187,9 +164,8 @@ def judge(folder: Path) -> list[dict[str, Any]]:
         scores = np.array([decision.score(metric, y_val, validated) for validated, _ in candidates])
         order = np.argsort(scores if metric.better(0, 1) else -scores, kind="stable")
         validated, predicted = zip(*(candidates[i] for i in order), strict=True)
-        own = objective == plan["objective"]
         line = {"data": folder.name, "rows": int(folder.parent.name), "objective": objective, "scores": {}}
-        for name, way in (FOR_EACH | (FOR_THE_STUDYS_OWN if own else {})).items():
+        for name, way in WAYS.items():
             if target.task is Task.REGRESSION and "log-loss" in name:
                 continue
             weights = way(target, metric, y_val, validated)
@@ -199,6 +175,7 @@ def judge(folder: Path) -> list[dict[str, Any]]:
                 metric, y_test, sum(w * predicted[i] for i, w in weights.items()), decided
             )
         found.append(line)
+    print(f"{folder.parent.name} rows of {folder.name}: judged", flush=True)
     return found
 
 
@@ -238,7 +215,7 @@ def report(found: Sequence[dict[str, Any]], seconds: int) -> list[str]:
         sizes = list(dict.fromkeys(line["rows"] for line in of))
         heads = [f"{rows:,} rows, {sum(line['rows'] == rows for line in of)} tables" for rows in sizes]
         lines += ["", f"## {objective}", "", f"| chosen by | {' | '.join(heads)} |", "|---" * (1 + len(sizes)) + "|"]
-        for way in (name for name in {**FOR_EACH, **FOR_THE_STUDYS_OWN} if name in of[0]["scores"]):
+        for way in (name for name in WAYS if name in of[0]["scores"]):
             if way == "the objective":
                 continue
             cells = [_cell([gain(line, way) for line in of if line["rows"] == rows]) for rows in sizes]

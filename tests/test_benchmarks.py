@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 import yaml
+from sklearn.datasets import make_classification
 
 import automl.portfolio
 from automl import metrics, plugins, search_space
@@ -135,7 +136,7 @@ def test_every_way_of_choosing_has_weights_that_add_up(monkeypatch: pytest.Monke
     chances = [[np.clip(fold * 0.4 + rng.uniform(0, 0.6, 30), 0.01, 0.99) for fold in y] for _ in range(6)]
     predictions = [[np.column_stack([1 - p, p]) for p in folds] for folds in chances]
     metric = metrics.metric("roc_auc", Task.BINARY)
-    for way in (selection.FOR_EACH | selection.FOR_THE_STUDYS_OWN).values():
+    for way in selection.WAYS.values():
         weights = way(Target("t", Task.BINARY), metric, y, predictions)
         assert set(weights) <= set(range(6))
         assert sum(weights.values()) == pytest.approx(1)
@@ -145,10 +146,12 @@ def test_every_way_of_choosing_has_weights_that_add_up(monkeypatch: pytest.Monke
 def test_a_study_is_run_once_and_its_members_are_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     selection = _module("selection")
-    (data,) = [data for data in selection.CLASSIFICATION if data.name == "phoneme"]
-    assert selection.study(data, 10**6, 15, tmp_path / "1000000/phoneme") == []
+    X, y = make_classification(1300, 6, flip_y=0.1, random_state=0)
+    made = pd.DataFrame(X).add_prefix("x").assign(target=y)
+    data = selection.DataSet("made", "binary", "target", SimpleNamespace(read=lambda: made), "none")
+    assert selection.study(data, 1000, 40, tmp_path / "1000/made") == []
     for _ in range(2):
-        folders = selection.study(data, 400, 15, tmp_path / "400/phoneme")
+        folders = selection.study(data, 400, 40, tmp_path / "400/made")
     found = selection.judge(folders[0])
     assert [line["objective"] for line in found] == ["roc_auc", *selection.OTHERS["binary"]]
     own = found[0]["scores"]
