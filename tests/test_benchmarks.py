@@ -149,6 +149,7 @@ def test_a_study_is_run_once_and_its_members_are_judged(monkeypatch: pytest.Monk
     X, y = make_classification(1300, 6, flip_y=0.1, random_state=0)
     made = pd.DataFrame(X).add_prefix("x").assign(target=y)
     data = selection.DataSet("made", "binary", "target", SimpleNamespace(read=lambda: made), "none")
+    monkeypatch.setitem(selection.OTHERS, "binary", ("average_precision",))
     assert selection.study(data, 1000, 40, tmp_path / "1000/made") == []
     for _ in range(2):
         folders = selection.study(data, 400, 40, tmp_path / "400/made")
